@@ -1,0 +1,1 @@
+"""The Streamlit dashboard: layout over plain queries and charts."""

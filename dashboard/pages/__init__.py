@@ -1,0 +1,1 @@
+"""One file a page, each a description of what is on it."""

@@ -1,0 +1,266 @@
+"""Every wire type and its codec.
+
+Bodies are JSON (msgspec), tolerant of unknown fields and strict about types. Headers follow CloudEvents' binary mode:
+`ce_specversion`, `ce_type`, `ce_source`, `ce_id`, `ce_time`, `ce_subject`, and `ce_dataref` where the pixels lie in the object store
+(claim check). Times are seconds since the epoch, UTC.
+"""
+
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+
+from detectors.errors import InvalidInput
+
+TYPE_PREFIX = "driftline."
+SPEC_VERSION = "1.0"
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the wire types. `line` is the bus key of each of them."""
+
+    topic: ClassVar[str]
+    line: str
+
+    @property
+    def identity(self) -> str:
+        """What makes two deliveries the same message (`ce_id`)."""
+        raise NotImplementedError
+
+
+class LineImage(Message, frozen=True, kw_only=True):
+    """An image of a line: where its pixels are, and where it came from.
+
+    `late` marks an image that was collected before the line had a model and comes again to be scored by its first one.
+    """
+
+    topic: ClassVar[str] = "images"
+    image_id: str
+    taken_at: float
+    digest: str
+    key: str
+    size_bytes: int
+    camera: str | None = None
+    lot: str | None = None
+    late: bool = False
+
+    @property
+    def identity(self) -> str:
+        return self.image_id
+
+
+class Signals(msgspec.Struct, frozen=True, kw_only=True):
+    """What is watched of an image. `peak`: image score; `bulk`: median patch distance; the rest: of its pixels in 0..255.
+
+    `contrast` is the standard deviation of grey; `sharpness` the standard deviation of its Laplacian.
+    """
+
+    peak: float
+    bulk: float
+    mean: float
+    contrast: float
+    sharpness: float
+
+
+class NearestNormal(msgspec.Struct, frozen=True, kw_only=True):
+    """The normal training patch nearest to an image's worst patch. Boxes are (left, top, right, bottom) in shares of the image."""
+
+    training_image_key: str
+    training_box: tuple[float, float, float, float]
+    box: tuple[float, float, float, float]
+    distance: float
+
+
+class Verdict(Message, frozen=True, kw_only=True):
+    """What a model version said of an image. The first one of an image stands."""
+
+    topic: ClassVar[str] = "verdicts"
+    image_id: str
+    version: int
+    score: float
+    threshold: float
+    threshold_revision: int
+    flagged: bool
+    signals: Signals
+    taken_at: float
+    judged_at: float
+    latency_ms: float
+    image_key: str
+    heatmap_key: str | None = None
+    nearest: NearestNormal | None = None
+    late: bool = False
+
+    @property
+    def identity(self) -> str:
+        return self.image_id
+
+
+class Collected(Message, frozen=True, kw_only=True):
+    """An image that met no model: kept, to be scored by the line's first one."""
+
+    topic: ClassVar[str] = "collected"
+    image: LineImage
+    collected_at: float
+
+    @property
+    def identity(self) -> str:
+        return self.image.image_id
+
+
+class ModelAlert(Message, frozen=True, kw_only=True):
+    """A version that the scorer refused to load (broken, tampered with); `serving` stays in service."""
+
+    topic: ClassVar[str] = "alerts"
+    version: int
+    serving: int | None
+    reason: str
+    raised_at: float
+
+    @property
+    def identity(self) -> str:
+        return f"{self.line}@{self.version}"
+
+
+class DriftIncident(Message, frozen=True, kw_only=True):
+    """The line changed. `kind`: covariate_drift, defect_surge or camera_fault; `state`: opened or closed.
+
+    `since_image_id` is the first image after the estimated change, `effect` the shift of `signal` in robust standard deviations,
+    `after_images` the images this model had judged before the alarm.
+    """
+
+    topic: ClassVar[str] = "incidents"
+    incident_id: str
+    kind: str
+    state: str
+    version: int
+    signal: str
+    test: str
+    reference: float
+    observed: float
+    effect: float
+    since_image_id: str
+    alarm_image_id: str
+    after_images: int
+    at: float
+    reason: str = ""
+
+    @property
+    def identity(self) -> str:
+        return f"{self.incident_id}:{self.state}"
+
+
+class RetrainRequest(Message, frozen=True, kw_only=True):
+    """A new model is wanted. `cause`: cold_start, covariate_drift, reviews, schedule, manual; `mode`: blind, trusted, refresh.
+
+    `image_keys` is the window: object keys of the images to learn from, oldest first.
+    """
+
+    topic: ClassVar[str] = "requests"
+    request_id: str
+    cause: str
+    mode: str
+    image_keys: tuple[str, ...]
+    parent_version: int | None
+    alarm_at: float | None
+    requested_at: float
+    incident_id: str | None = None
+
+    @property
+    def identity(self) -> str:
+        return self.request_id
+
+
+class ModelPromoted(Message, frozen=True, kw_only=True):
+    """The line's champion is now `version`; `sequence` counts the line's promotions and rollbacks."""
+
+    topic: ClassVar[str] = "promotions"
+    version: int
+    previous: int | None
+    sequence: int
+    by: str
+    why: str
+    at: float
+    request_id: str | None = None
+
+    @property
+    def identity(self) -> str:
+        return f"{self.line}@{self.version}#{self.sequence}"
+
+
+class Review(Message, frozen=True, kw_only=True):
+    """What a person said of an image: `says` is defect, normal or unsure."""
+
+    topic: ClassVar[str] = "reviews"
+    image_id: str
+    says: str
+    note: str
+    by: str
+    at: float
+
+    @property
+    def identity(self) -> str:
+        return f"{self.image_id}:{self.by}:{self.at}"
+
+
+class DeadLetter(Message, frozen=True, kw_only=True):
+    """Why a message could not be processed. The original bytes are the body's `original`, its headers `headers`, untouched."""
+
+    topic: ClassVar[str] = "dead-letters"
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    error: str
+    reason: str
+    original: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    key: bytes | None
+    at: float
+
+    @property
+    def identity(self) -> str:
+        return f"{self.source_topic}/{self.source_partition}/{self.source_offset}"
+
+
+WIRE_TYPES: tuple[type[Message], ...] = (
+    LineImage, Verdict, Collected, ModelAlert, DriftIncident, RetrainRequest, ModelPromoted, Review, DeadLetter,
+)  # fmt: skip
+
+M = TypeVar("M", bound=Message)
+
+
+def encode(message: Message) -> bytes:
+    """The body of a message on the bus.
+
+    >>> review = Review(line="tiles", image_id="a", says="normal", note="", by="ana", at=1.0)
+    >>> decode(encode(review), Review) == review
+    True
+    """
+    return msgspec.json.encode(message)
+
+
+def decode(body: bytes, kind: type[M]) -> M:
+    """The message in a body; raises InvalidInput (with the field at fault) if it is not one of `kind`."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"not a {kind.__name__}: {error}; send the fields that streams.messages describes") from error
+
+
+def headers_of(message: Message, *, source: str, at: float) -> tuple[tuple[str, bytes], ...]:
+    """CloudEvents headers of a message.
+
+    >>> review = Review(line="tiles", image_id="a", says="normal", note="", by="ana", at=1.0)
+    >>> dict(headers_of(review, source="/dashboard", at=0.0))["ce_type"]
+    b'driftline.Review'
+    """
+    attributes: dict[str, Any] = {
+        "ce_specversion": SPEC_VERSION,
+        "ce_type": TYPE_PREFIX + type(message).__name__,
+        "ce_source": source,
+        "ce_id": message.identity,
+        "ce_time": f"{at:.6f}",
+        "ce_subject": message.line,
+        "content-type": "application/json",
+    }
+    if isinstance(message, LineImage):
+        attributes["ce_dataref"] = message.key
+    return tuple((name, str(value).encode()) for name, value in attributes.items())

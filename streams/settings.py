@@ -1,0 +1,118 @@
+"""Where this installation keeps things and how its lines are run: read once, in the composition root, into frozen objects."""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from detectors.errors import InvalidInput
+
+KNOWN_VARIABLES = (
+    "DRIFTLINE_HOME",
+    "DRIFTLINE_BUS",
+    "DRIFTLINE_STORE",
+    "DRIFTLINE_LEDGER",
+    "DRIFTLINE_TEST_DATA",
+    "DRIFTLINE_TEST_WEIGHTS",
+)
+
+
+def nearest_name(name: str, known: tuple[str, ...]) -> str:
+    """The known name that a misspelt one most likely meant.
+
+    >>> nearest_name("DRIFTLINE_HOEM", KNOWN_VARIABLES)
+    'DRIFTLINE_HOME'
+    """
+    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where this installation keeps things. URLs of the embedded default are paths under `home`."""
+
+    home: Path
+    bus: str
+    store: str
+    ledger: str
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
+        """Settings from `DRIFTLINE_*` variables; an unknown one raises InvalidInput naming the nearest valid one.
+
+        >>> Settings.from_environ({"DRIFTLINE_HOME": "/srv/line"}).bus
+        'sqlite:////srv/line/bus.sqlite'
+        """
+        for name in environ:
+            if name.startswith("DRIFTLINE_") and name not in KNOWN_VARIABLES:
+                near = nearest_name(name, KNOWN_VARIABLES)
+                raise InvalidInput(f"unknown variable {name}; did you mean {near}? Known: {', '.join(KNOWN_VARIABLES)}")
+        home = Path(environ.get("DRIFTLINE_HOME", "driftline-home")).absolute()
+        return cls(
+            home=home,
+            bus=environ.get("DRIFTLINE_BUS", f"sqlite:///{home / 'bus.sqlite'}"),
+            store=environ.get("DRIFTLINE_STORE", (home / "objects").as_uri()),
+            ledger=environ.get("DRIFTLINE_LEDGER", f"sqlite:///{home / 'ledger.sqlite'}"),
+        )
+
+    def environ(self) -> dict[str, str]:
+        """The variables that give a child process these settings."""
+        return {
+            "DRIFTLINE_HOME": str(self.home),
+            "DRIFTLINE_BUS": self.bus,
+            "DRIFTLINE_STORE": self.store,
+            "DRIFTLINE_LEDGER": self.ledger,
+        }
+
+
+class LineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one line is run. A line nobody described works with these defaults.
+
+    `cold_start_images`: images collected before the first blind model; `retrain_images`: images after a change before a
+    retrain is asked for; `false_alarm_rate`: share of normal images a threshold may flag; `expected_run_length`: images between false
+    drift alarms; `cooldown_s`: quiet time after a request; `auto`: drift retrains without a person.
+    """
+
+    detector: str = "patchcluster"
+    backbone: str = "efficientnet_lite0"
+    weights: str | None = None
+    image_size: int = 256
+    bank: int = 4000
+    seed: int = 0
+    false_alarm_rate: float = 0.01
+    cold_start_images: int = 100
+    retrain_images: int = 100
+    expected_run_length: int = 10_000
+    cooldown_s: float = 60.0
+    auto: bool = True
+
+
+class _Lines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    lines: dict[str, LineConfig] = {}
+
+
+def load_lines(home: Path) -> Mapping[str, LineConfig]:
+    """The lines described in `driftline.toml` under `home` (`[lines."press-4/door"]`); none if there is no file.
+
+    >>> load_lines(Path("/nowhere"))
+    {}
+    """
+    path = home / "driftline.toml"
+    if not path.exists():
+        return {}
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), _Lines).lines
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        known = ", ".join(LineConfig.__struct_fields__)
+        raise InvalidInput(f"{path}: {error}; a line knows: {known}") from error
+
+
+def line_config(lines: Mapping[str, LineConfig], line: str) -> LineConfig:
+    """The configuration of a line, the defaults for one nobody described.
+
+    >>> line_config({}, "tiles").bank
+    4000
+    """
+    return lines.get(line) or LineConfig()
