@@ -120,6 +120,19 @@ class ModelAlert(Message, frozen=True, kw_only=True):
         return f"{self.line}@{self.version}"
 
 
+class ModelServing(Message, frozen=True, kw_only=True):
+    """A scorer now judges the line with `version`: the moment of the swap."""
+
+    topic: ClassVar[str] = "servings"
+    version: int
+    previous: int | None
+    at: float
+
+    @property
+    def identity(self) -> str:
+        return f"{self.line}@{self.version}:{self.at}"
+
+
 class DriftIncident(Message, frozen=True, kw_only=True):
     """The line changed. `kind`: covariate_drift, defect_surge or camera_fault; `state`: opened or closed.
 
@@ -221,7 +234,7 @@ class DeadLetter(Message, frozen=True, kw_only=True):
 
 
 WIRE_TYPES: tuple[type[Message], ...] = (
-    LineImage, Verdict, Collected, ModelAlert, DriftIncident, RetrainRequest, ModelPromoted, Review, DeadLetter,
+    LineImage, Verdict, Collected, ModelAlert, ModelServing, DriftIncident, RetrainRequest, ModelPromoted, Review, DeadLetter,
 )  # fmt: skip
 
 M = TypeVar("M", bound=Message)

@@ -1,0 +1,95 @@
+"""What a model version says about itself, as plain data: the `manifest.json` of an artefact. Light: imports no torch."""
+
+import hashlib
+
+import msgspec
+
+from detectors.errors import ArtifactError
+
+FORMAT = 1
+
+
+class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """How an image becomes patch features. Two models with equal specifications share one pass through the backbone.
+
+    `image_size` is the side in pixels of the square the image is resized to; `preprocessing` counts changes of our own steps.
+    """
+
+    backbone: str
+    layers: tuple[str, ...]
+    image_size: int
+    weights_sha256: str
+    preprocessing: int = 1
+
+    @property
+    def digest(self) -> str:
+        """Identity of the specification.
+
+        >>> FeatureSpec(backbone="resnet18", layers=("layer2",), image_size=256, weights_sha256="00").digest[:8]
+        '8f8c0d73'
+        """
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
+
+
+class Threshold(msgspec.Struct, frozen=True, kw_only=True):
+    """Scores above `value` are flagged. `low`..`high`: 95 % interval of the false-alarm rate it will obtain on unseen normals."""
+
+    value: float
+    false_alarm_rate: float
+    low: float
+    high: float
+    method: str
+    images: int
+
+
+class DriftReference(msgspec.Struct, frozen=True, kw_only=True):
+    """Signals of the model's own normal images, each left out of the bank that scored it; one entry an image, aligned, fit order."""
+
+    peak: tuple[float, ...]
+    bulk: tuple[float, ...]
+    mean: tuple[float, ...]
+    contrast: tuple[float, ...]
+    sharpness: tuple[float, ...]
+
+
+class Golden(msgspec.Struct, frozen=True, kw_only=True):
+    """An image kept in the artefact and what it must score (relative `tolerance`), to prove at load that nothing changed."""
+
+    file: str
+    peak: float
+    bulk: float
+    tolerance: float
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about a version but its tensors. `files` maps each other file of the artefact to its SHA-256."""
+
+    format: int = FORMAT
+    line: str
+    detector: str
+    mode: str
+    cause: str
+    parameters: dict[str, int | float | str | bool]
+    features: FeatureSpec
+    threshold: Threshold
+    reference: DriftReference
+    golden: Golden
+    training_keys: tuple[str, ...]
+    left_out: dict[str, str]
+    parent: int | None
+    request_id: str | None
+    created_at: float
+    code_version: str
+    metrics: dict[str, float]
+    files: dict[str, str]
+
+
+def read_manifest(data: bytes) -> Manifest:
+    """The manifest in `data`; raises ArtifactError where it is none, or one of a format this code does not know."""
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"manifest.json cannot be read: {error}; publish the version again") from error
+    if manifest.format != FORMAT:
+        raise ArtifactError(f"manifest format {manifest.format}, this driftline reads {FORMAT}; install the version that wrote it")
+    return manifest
