@@ -26,7 +26,7 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True):
         """Identity of the specification.
 
         >>> FeatureSpec(backbone="resnet18", layers=("layer2",), image_size=256, weights_sha256="00").digest[:8]
-        '8f8c0d73'
+        'dbbe0718'
         """
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
 
