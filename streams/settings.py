@@ -83,7 +83,7 @@ class LineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     seed: int = 0
     false_alarm_rate: float = 0.01
     cold_start_images: int = 100
-    retrain_images: int = 100
+    retrain_images: int = 60
     expected_run_length: int = 10_000
     cooldown_s: float = 60.0
     auto: bool = True
@@ -103,10 +103,28 @@ def load_lines(home: Path) -> Mapping[str, LineConfig]:
     if not path.exists():
         return {}
     try:
-        return msgspec.convert(tomllib.loads(path.read_text()), _Lines).lines
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        document = tomllib.loads(path.read_text())
+        _check_names(document, path)
+        return msgspec.convert(document, _Lines).lines
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         known = ", ".join(LineConfig.__struct_fields__)
         raise InvalidInput(f"{path}: {error}; a line knows: {known}") from error
+
+
+def _check_names(document: Mapping[str, object], path: Path) -> None:
+    """Raise InvalidInput for a key that nothing knows, naming the nearest one that something does."""
+    _check_keys(document, _Lines.__struct_fields__, f"{path}")
+    lines = document.get("lines")
+    for line, described in lines.items() if isinstance(lines, Mapping) else ():
+        if isinstance(described, Mapping):
+            _check_keys(described, LineConfig.__struct_fields__, f"{path}: line {line!r}")
+
+
+def _check_keys(table: Mapping[str, object], known: tuple[str, ...], where: str) -> None:
+    for name in table:
+        if name not in known:
+            near = nearest_name(name, known)
+            raise InvalidInput(f"{where}: unknown key {name!r}; did you mean {near!r}? Known: {', '.join(known)}")
 
 
 def line_config(lines: Mapping[str, LineConfig], line: str) -> LineConfig:
@@ -116,3 +134,12 @@ def line_config(lines: Mapping[str, LineConfig], line: str) -> LineConfig:
     4000
     """
     return lines.get(line) or LineConfig()
+
+
+def weights_files(lines: Mapping[str, LineConfig]) -> dict[str, Path]:
+    """The weights file of each backbone for which a line names one.
+
+    >>> weights_files({"tiles": LineConfig(backbone="resnet18", weights="/srv/resnet18.pth")})
+    {'resnet18': PosixPath('/srv/resnet18.pth')}
+    """
+    return {config.backbone: Path(config.weights) for config in lines.values() if config.weights is not None}

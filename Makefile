@@ -1,0 +1,43 @@
+# Two commands are enough: `make demo` and `make test`. Each installs what it needs first; a second start takes seconds.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PYTHONUNBUFFERED := 1
+
+.PHONY: demo test check format install bench pins services services-down clean
+
+demo: install
+	$(BIN)/driftline demo $(DEMO)
+
+test: install
+	$(BIN)/python -m pytest $(TESTS)
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(STAMP)
+
+$(STAMP): requirements/dev.txt pyproject.toml install.py
+	$(PYTHON) install.py $(VENV)
+	touch $(STAMP)
+
+bench: install
+	for each in benchmarks/*.py; do echo "== $$each"; $(BIN)/python $$each || exit 1; done
+
+pins: install
+	$(BIN)/uv pip compile -q --no-header --python-version 3.11 requirements/dev.in -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --no-header --python-version 3.11 -c requirements/dev.txt requirements/runtime.in -o requirements/runtime.txt
+
+services services-down:
+	@echo "not yet: real Kafka, S3 and PostgreSQL come with a later release; the embedded default needs no services"; exit 2
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

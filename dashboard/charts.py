@@ -1,0 +1,132 @@
+"""One line over time, as Altair charts: pure functions, tables in, chart out.
+
+Both charts share the time axis by taking the same `span`, so that the drift moment and the swap stand above each other.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import altair as alt
+import pandas as pd
+
+FLAGGED = "#c2410c"
+THRESHOLD = "#b91c1c"
+NORMAL = "#9ca3af"
+VERSION_COLOURS = ("#2563eb", "#0d9488", "#7c3aed", "#ca8a04", "#be185d", "#4d7c0f")
+MARK_COLOURS = {"drift": "#c2410c", "swap": "#15803d", "refused": "#991b1b"}
+LANES = 3
+_AXIS_PX = 46
+_NAME_PX = 66
+_DAY_S = 86_400
+_LANE_PX = 15
+
+Span = tuple[datetime, datetime]
+
+
+def score_chart(points: pd.DataFrame, marks: pd.DataFrame, *, span: Span) -> alt.LayerChart:
+    """Image scores relative to their thresholds: flagged images as diamonds, the threshold at 1, `marks` as rules.
+
+    `points` is a `queries.verdict_table`, `marks` a `queries.marks_table`.
+    """
+    base = alt.Chart(points).encode(
+        x=_time(span),
+        y=_height("relative", "score / threshold"),
+        color=_version(points, legend=False),
+        tooltip=_tooltip("score", "threshold"),
+    )
+    normal = base.transform_filter("!datum.flagged").mark_circle(size=24, opacity=0.55)
+    flagged = base.transform_filter("datum.flagged").mark_point(
+        size=75, shape="diamond", filled=True, opacity=0.95, stroke=FLAGGED, strokeWidth=2
+    )
+    layers = [
+        _level(1.0, THRESHOLD, "threshold"),
+        alt.layer(normal, flagged),
+        _rules(marks, span),
+        *_labels(marks, span),
+    ]
+    return _joined(layers, height_px=330, top_px=_LANE_PX * LANES + 6)
+
+
+def bulk_chart(points: pd.DataFrame, marks: pd.DataFrame, *, span: Span) -> alt.LayerChart:
+    """How far whole images lie from the model's own normal ones, in robust standard deviations, and the running median.
+
+    Tables as in `score_chart`. Images of a model whose reference is gone are not drawn.
+    """
+    base = alt.Chart(points.dropna(subset=["bulk_z"])).encode(x=_time(span), color=_version(points))
+    dots = base.mark_circle(size=14, opacity=0.35).encode(
+        y=_height("bulk_z", "bulk, robust sd"), tooltip=_tooltip("bulk", "bulk_z")
+    )
+    running = base.mark_line(strokeWidth=2.5).encode(y=_height("bulk_running", "bulk, robust sd"))
+    layers = [_level(0.0, NORMAL, "normal"), alt.layer(dots, running), _rules(marks, span)]
+    return _joined(layers, height_px=250, top_px=4)
+
+
+def _joined(layers: Sequence[alt.Chart | alt.LayerChart], *, height_px: int, top_px: int) -> alt.LayerChart:
+    padding = {"top": top_px, "left": 4, "right": _NAME_PX, "bottom": 4}
+    return alt.layer(*layers).resolve_scale(color="independent").properties(height=height_px, padding=padding)
+
+
+def _rules(marks: pd.DataFrame, span: Span) -> alt.Chart:
+    """A vertical dashed rule at each mark."""
+    what = [alt.Tooltip("words:N", title="what"), _when()]
+    return (
+        alt.Chart(_painted(marks))
+        .mark_rule(strokeWidth=2, strokeDash=[6, 3])
+        .encode(x=_time(span), color=_painted_by(), tooltip=what)
+    )
+
+
+def _labels(marks: pd.DataFrame, span: Span) -> list[alt.Chart]:
+    """The words of the marks above the plot, on as many lanes as keeps neighbours apart."""
+    text = alt.Chart(_painted(marks)).encode(x=_time(span), color=_painted_by(), text="words:N")
+    drawn = text.mark_text(align="left", baseline="bottom", dx=-2, fontSize=12, fontWeight="bold")
+    return [
+        drawn.transform_filter(f"datum.lane == {lane}").encode(y=alt.value(-3 - lane * _LANE_PX)) for lane in range(LANES)
+    ]
+
+
+def _painted(marks: pd.DataFrame) -> pd.DataFrame:
+    return marks.assign(colour=marks["kind"].map(MARK_COLOURS))
+
+
+def _painted_by() -> alt.Color:
+    return alt.Color("colour:N", scale=None, legend=None)
+
+
+def _level(value: float, colour: str, words: str) -> alt.LayerChart:
+    """A horizontal line with its name beyond the right end; unseen, the longest name keeps all charts as wide."""
+    table = alt.Chart(pd.DataFrame({"level": [value], "words": [words]}))
+    rule = table.mark_rule(color=colour, strokeWidth=1.5).encode(y="level:Q")
+    name = table.mark_text(align="left", color=colour, dx=6, fontSize=12)
+    place = name.encode(y="level:Q", x=alt.value("width"))
+    room = place.mark_text(align="left", dx=6, fontSize=12, opacity=0).encode(text=alt.value("threshold"))
+    return rule + room + place.encode(text="words:N")
+
+
+def _time(span: Span) -> alt.X:
+    """The time axis: seconds where there are few minutes of it, the date where there are days."""
+    width_s = (span[1] - span[0]).total_seconds()
+    shown = "%H:%M:%S" if width_s < 600 else "%H:%M" if width_s < _DAY_S else "%m-%d %H:%M"
+    axis = alt.Axis(format=shown, labelOverlap=True)
+    return alt.X("at:T", title=None, axis=axis, scale=alt.Scale(domain=[moment.isoformat() for moment in span]))
+
+
+def _height(field: str, title: str) -> alt.Y:
+    return alt.Y(f"{field}:Q", title=title, axis=alt.Axis(minExtent=_AXIS_PX), scale=alt.Scale(zero=False, nice=True))
+
+
+def _version(points: pd.DataFrame, *, legend: bool = True) -> alt.Color:
+    """One colour a version, the same in both charts and however many of its images are in sight."""
+    versions = sorted(points["version"].unique())
+    colours = [VERSION_COLOURS[(version - 1) % len(VERSION_COLOURS)] for version in versions]
+    shown = alt.Legend(title="version", orient="bottom", direction="horizontal", titleOrient="left", symbolOpacity=1)
+    return alt.Color("version:N", scale=alt.Scale(domain=versions, range=colours), legend=shown if legend else None)
+
+
+def _tooltip(*figures: str) -> list[alt.Tooltip]:
+    shown = [alt.Tooltip(f"{name}:Q", format=".4g") for name in figures]
+    return [alt.Tooltip("image_id:N", title="image"), *shown, alt.Tooltip("version:N"), _when()]
+
+
+def _when() -> alt.Tooltip:
+    return alt.Tooltip("at:T", title="at", format="%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,60 @@
+"""The versions of a line with everything a person needs to choose between them, as plain values."""
+
+from dataclasses import dataclass, replace
+
+from detectors.errors import ArtifactError, NotFound
+from detectors.manifest import Manifest
+from detectors.registry import OperatingPoint, Registry
+from streams.ledger import GateResult, Ledger
+
+
+@dataclass(frozen=True)
+class VersionCard:
+    """One version. `marks`: champion, challenger, previous; `manifest` is None where `fault` says why.
+
+    `refused` is the reason the scorer gave for not loading it; `gates` are those of the request it came from.
+    """
+
+    number: int
+    marks: tuple[str, ...]
+    refused: str | None = None
+    manifest: Manifest | None = None
+    operating_point: OperatingPoint | None = None
+    fault: str = ""
+    gates: tuple[GateResult, ...] = ()
+
+
+@dataclass(frozen=True)
+class VersionShelf:
+    """The versions of a line, newest first, and what a rollback would bring back."""
+
+    cards: tuple[VersionCard, ...]
+    champion: int | None
+    previous: int | None
+
+
+def shelf(registry: Registry, ledger: Ledger, line: str) -> VersionShelf:
+    """Everything about the versions of `line`; raises InvalidInput or Unavailable."""
+    pointers = registry.pointers(line)
+    refused = {alert.version: alert.reason for alert in ledger.alerts(line)}
+    named = {"champion": pointers.champion, "challenger": pointers.challenger, "previous": pointers.previous}
+    bare = [
+        VersionCard(
+            number, tuple(mark for mark, version in named.items() if version == number), refused=refused.get(number)
+        )
+        for number in reversed(registry.versions(line))
+    ]
+    return VersionShelf(
+        tuple(_filled(card, registry, ledger, line) for card in bare), pointers.champion, pointers.previous
+    )
+
+
+def _filled(card: VersionCard, registry: Registry, ledger: Ledger, line: str) -> VersionCard:
+    """The card with what the manifest, the operating point and the gates of its request say."""
+    try:
+        manifest = registry.manifest(line, card.number)
+        point = registry.operating_point(line, card.number)
+    except (NotFound, ArtifactError) as error:
+        return replace(card, fault=str(error))
+    gates = tuple(ledger.gates(manifest.request_id)) if manifest.request_id is not None else ()
+    return replace(card, manifest=manifest, operating_point=point, gates=gates)

@@ -1,0 +1,192 @@
+"""Bytes of an image file <-> pixels, the same way everywhere: a scorer and a training must never see different pixels.
+
+Array legend: H x W pixels, C = 3 colours (red, green, blue).
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (
+    BmpImagePlugin,
+    Image as Picture,
+    ImageFile,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+from scipy import ndimage
+
+from detectors.errors import ImageError, InvalidInput
+
+Image = NDArray[np.uint8]
+"""An image as `image_HWC`: uint8, red, green, blue."""
+
+MAX_PIXELS = 100_000_000
+STATISTICS_SIDE_PX = 256
+
+_FORMATS: tuple[tuple[bytes, type[ImageFile.ImageFile]], ...] = (
+    (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
+    (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
+    (b"BM", BmpImagePlugin.BmpImageFile),
+    (b"II*\x00", TiffImagePlugin.TiffImageFile),
+    (b"MM\x00*", TiffImagePlugin.TiffImageFile),
+    (b"RIFF", WebPImagePlugin.WebPImageFile),
+)
+_FAILURES = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Picture.DecompressionBombError,
+    Warning,  # where warnings are errors
+)
+_DEEP_GREY = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
+_BITS_PER_SAMPLE = 258
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """The pixels of a JPEG, PNG, BMP, TIFF or WebP file as uint8 RGB `image_HWC`.
+
+    EXIF rotation is applied; 16-bit grey is scaled by 1/257 (12-bit TIFF by 255/4095), not clipped; palette and CMYK become
+    RGB; pixels with transparency are laid on white, as a viewer shows them. Of several frames the first counts.
+
+    Raises ImageError for bytes that can never be decoded (empty, truncated, no image, a pixel format whose range is
+    unknown) and, from the header and before decoding, for more than `max_pixels`.
+
+    >>> decode(encode_png(np.full((2, 3, 3), 7, np.uint8))).shape
+    (2, 3, 3)
+    >>> decode(b"hello")
+    Traceback (most recent call last):
+        ...
+    detectors.errors.ImageError: 5 bytes that are no JPEG, PNG, BMP, TIFF or WebP file; send one of these formats
+    """
+    if not data:
+        raise ImageError("an image of zero bytes; send it again, complete")
+    reader = next((reader for magic, reader in _FORMATS if data.startswith(magic)), None)
+    if reader is None:
+        raise ImageError(f"{len(data)} bytes that are no JPEG, PNG, BMP, TIFF or WebP file; send one of these formats")
+    try:
+        # The readers themselves rather than Image.open: it warns through process-wide state about sizes judged here.
+        picture = reader(BytesIO(data))
+        _check_size(picture, max_pixels)
+        return _rgb(picture)
+    except ImageError:
+        raise
+    except _FAILURES as error:
+        reason = str(error) or type(error).__name__
+        raise ImageError(
+            f"image of {len(data)} bytes cannot be decoded ({reason}); it is truncated or broken: send it again"
+        ) from error
+
+
+@dataclass(frozen=True)
+class ImageStatistics:
+    """What is watched of an image's pixels, in grey values of 0 to 255, on a copy of at most 256 pixels a side.
+
+    `contrast` is the standard deviation of grey, `sharpness` that of its Laplacian.
+    """
+
+    mean: float
+    contrast: float
+    sharpness: float
+
+
+def statistics(image: Image) -> ImageStatistics:
+    """Brightness, contrast and sharpness of an image, whatever its size.
+
+    Grey is ITU-R 601 luma; large images are averaged down first, so that cameras of any resolution are told by the same scale.
+
+    >>> statistics(np.full((40, 50, 3), 128, np.uint8))
+    ImageStatistics(mean=128.0, contrast=0.0, sharpness=0.0)
+    """
+    require_image(image)
+    picture = Picture.fromarray(image).convert("L").convert("F")
+    share = STATISTICS_SIDE_PX / max(picture.size)
+    if share < 1:
+        width, height = (max(1, round(side * share)) for side in picture.size)
+        picture = picture.resize((width, height), Picture.Resampling.BOX)
+    grey_HW = np.asarray(picture, np.float64)
+    edges_HW = ndimage.laplace(grey_HW, mode="nearest")
+    return ImageStatistics(float(grey_HW.mean()), float(grey_HW.std()), float(edges_HW.std()))
+
+
+def encode_png(image: Image) -> bytes:
+    """The image as a PNG file, without loss.
+
+    >>> encode_png(np.zeros((1, 1, 3), np.uint8))[1:4]
+    b'PNG'
+    """
+    return _encode(image, "PNG", compress_level=3)
+
+
+def encode_jpeg(image: Image, *, quality: int = 90) -> bytes:
+    """The image as a JPEG file, with `quality` of 1 to 95.
+
+    >>> encode_jpeg(np.zeros((1, 1, 3), np.uint8))[:3]
+    b'\\xff\\xd8\\xff'
+    """
+    if not 1 <= quality <= 95:
+        raise InvalidInput(f"quality {quality}; JPEG takes 1 to 95")
+    return _encode(image, "JPEG", quality=quality)
+
+
+def require_image(image: Image) -> None:
+    """Raise InvalidInput for an array that is not a non-empty uint8 `image_HWC` of three colours."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise InvalidInput(
+            f"an image of shape {image.shape} and type {image.dtype}; uint8 (height, width, 3) is needed"
+        )
+
+
+def _encode(image: Image, name: str, **options: int) -> bytes:
+    require_image(image)
+    target = BytesIO()
+    Picture.fromarray(image).save(target, name, **options)
+    return target.getvalue()
+
+
+def _check_size(picture: Picture.Image, max_pixels: int) -> None:
+    width, height = picture.size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"an image of {width} x {height} pixels ({width * height / 1e6:.0f} MP), "
+            f"at most {max_pixels / 1e6:.0f} MP are decoded; crop it or make it smaller in the camera"
+        )
+
+
+def _rgb(picture: Picture.Image) -> Image:
+    deep_max = _deep_grey_max(picture)
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in _DEEP_GREY:
+        grey_HW = _scaled(np.asarray(picture), deep_max)
+        return np.repeat(grey_HW[:, :, None], 3, axis=2)
+    if picture.mode in {"I", "F"}:
+        raise ImageError(f"pixels of mode {picture.mode} have no known range; save them with 8 or 16 unsigned bits")
+    if picture.has_transparency_data:
+        seen = picture.convert("RGBA")
+        picture = Picture.alpha_composite(Picture.new("RGBA", seen.size, "white"), seen)
+    return np.array(picture.convert("RGB"))
+
+
+def _deep_grey_max(picture: Picture.Image) -> int:
+    if isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.tag_v2.get(_BITS_PER_SAMPLE) == (12,):
+        return 4095
+    return 65535
+
+
+def _scaled(grey_HW: NDArray[np.generic], largest: int) -> NDArray[np.uint8]:
+    wide_HW = grey_HW.astype(np.uint32)
+    return np.minimum((wide_HW * 255 + largest // 2) // largest, 255).astype(np.uint8)

@@ -1,0 +1,159 @@
+"""PatchCore: the distance of a patch to the nearest patch of normal images, kept in a memory bank of fixed size.
+
+Roth et al. 2022 (arXiv 2106.08265). *Differences from the paper*: the bank has a fixed number of rows rather than a share of the
+patches, so latency does not grow with the data; patch distances are not reweighted (equation 7), image scores are made in
+`detectors.calibration`.
+
+Shape legend: B images, H x W patch grid, D dimensions, M bank rows.
+"""
+
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.contract import DetectorState, Maps, Neighbour, Patches
+from detectors.coreset import greedy_k_center
+from detectors.errors import ArtifactError, InvalidInput
+from detectors.neighbours import NearestNeighbours
+
+
+class PatchCore:
+    """Detector of one class: every image of the fit is taken for normal.
+
+    `bank`: rows at most; `seed`: of the coreset's projection and first row; `neighbours`: nearest rows whose mean distance is the score
+    of a patch.
+
+    >>> patches_BHWD = np.random.default_rng(0).normal(size=(3, 4, 4, 8)).astype(np.float32)
+    >>> detector = PatchCore(bank=20).fit(patches_BHWD)
+    >>> detector.anomaly_maps(patches_BHWD).shape
+    (3, 4, 4)
+    """
+
+    name = "patchcore"
+
+    def __init__(self, *, bank: int = 4000, seed: int = 0, neighbours: int = 1) -> None:
+        if not 1 <= neighbours <= bank:
+            raise InvalidInput(f"{neighbours} neighbours in a bank of {bank} rows; 1 to the bank's rows are possible")
+        self._bank = bank
+        self._seed = seed
+        self._neighbours = neighbours
+        self._bank_MD: NDArray[np.float32] | None = None
+        self._provenance_M3 = np.zeros((0, 3), np.int32)
+        self._search: NearestNeighbours | None = None
+        self._fitted: Patches | None = None
+
+    def fit(self, patches_BHWD: Patches) -> Self:
+        """Keep the coreset of all patches. Holds on to the caller's array (not changed) for `left_out_maps`.
+
+        Raises InvalidInput for fewer than two images, and for patches that are not finite float32 `(B, H, W, D)`.
+        """
+        require_patches(patches_BHWD)
+        images, height, width, dimensions = patches_BHWD.shape
+        if images < 2:
+            raise InvalidInput(f"{images} image to fit on; at least 2 are needed, so that each can be left out")
+        points_ND = patches_BHWD.reshape(-1, dimensions)
+        picked_M = np.sort(greedy_k_center(points_ND, self._bank, seed=self._seed))
+        places = np.unravel_index(picked_M, (images, height, width))
+        self._keep(points_ND[picked_M], np.stack(places, axis=1).astype(np.int32))
+        self._fitted = patches_BHWD
+        return self
+
+    def anomaly_maps(self, patches_BHWD: Patches) -> Maps:
+        """Mean distance of every patch to its nearest bank rows, `maps_BHW`; independent of the batch."""
+        bank = self._fitted_search()
+        require_patches(patches_BHWD)
+        return self._distances(bank, patches_BHWD)
+
+    def left_out_maps(self) -> Maps:
+        """Maps of the images of the fit, each by the bank rows that other images gave.
+
+        A little pessimistic: rows that other images would have given in its place are not in the bank. Raises InvalidInput on a restored
+        detector, and where one image gave all rows.
+        """
+        bank_MD = self._fitted_bank()
+        if self._fitted is None:
+            raise InvalidInput("left-out maps of a detector restored from its state; ask the one that was fitted")
+        givers_M = self._provenance_M3[:, 0]
+        maps_BHW = np.empty(self._fitted.shape[:3], np.float32)
+        for image, patches_HWD in enumerate(self._fitted):
+            others_MD = bank_MD[givers_M != image]
+            if len(others_MD) == 0:
+                raise InvalidInput(f"image {image} gave all {len(bank_MD)} rows of the bank; allow a larger bank")
+            maps_BHW[image] = self._distances(NearestNeighbours(others_MD), patches_HWD[None])[0]
+        return maps_BHW
+
+    def suspects(self) -> NDArray[np.bool_]:
+        """All False, `(B,)`: PatchCore believes what it is given. Raises InvalidInput on a restored detector."""
+        if self._fitted is None:
+            raise InvalidInput("suspects of a detector that was not fitted here; ask the one that was fitted")
+        return np.zeros(len(self._fitted), np.bool_)
+
+    def nearest(self, patches_HWD: Patches, row: int, column: int) -> Neighbour:
+        """The bank row nearest to one patch: which image of the fit it came from, and where on its grid."""
+        bank = self._fitted_search()
+        require_patches(patches_HWD[None])
+        height, width = patches_HWD.shape[:2]
+        if not (0 <= row < height and 0 <= column < width):
+            raise InvalidInput(f"patch ({row}, {column}) of a grid of {height} x {width}; count rows and columns from 0")
+        distances_11, rows_11 = bank.search(patches_HWD[row, column][None], 1)
+        image, its_row, its_column = (int(part) for part in self._provenance_M3[rows_11[0, 0]])
+        return Neighbour(image=image, row=its_row, column=its_column, distance=float(distances_11[0, 0]))
+
+    def state(self) -> DetectorState:
+        """Parameters, and the tensors `bank_MD` (float32) and `provenance_M3` (int32: image, row, column)."""
+        parameters = {"bank": self._bank, "seed": self._seed, "neighbours": self._neighbours}
+        return DetectorState(parameters, {"bank_MD": self._fitted_bank(), "provenance_M3": self._provenance_M3})
+
+    @classmethod
+    def from_state(cls, state: DetectorState) -> Self:
+        """The detector that `state` came from; raises ArtifactError if the state is not one of this class."""
+        try:
+            bank, seed, neighbours = (_whole(state.parameters[name]) for name in ("bank", "seed", "neighbours"))
+            detector = cls(bank=bank, seed=seed, neighbours=neighbours)
+            bank_MD = np.asarray(state.tensors["bank_MD"])
+            provenance_M3 = np.asarray(state.tensors["provenance_M3"])
+            if provenance_M3.dtype != np.int32 or provenance_M3.shape != (len(bank_MD), 3):
+                raise InvalidInput(f"provenance of shape {provenance_M3.shape} and type {provenance_M3.dtype}")
+            detector._keep(bank_MD, provenance_M3)
+        except (KeyError, TypeError, InvalidInput) as error:
+            raise ArtifactError(f"not the state of a patchcore detector ({error}); publish the version again") from error
+        return detector
+
+    def _keep(self, bank_MD: NDArray[np.float32], provenance_M3: NDArray[np.int32]) -> None:
+        self._search = NearestNeighbours(bank_MD)
+        self._bank_MD = bank_MD
+        self._provenance_M3 = provenance_M3
+
+    def _distances(self, bank: NearestNeighbours, patches_BHWD: Patches) -> Maps:
+        queries_ND = patches_BHWD.reshape(-1, patches_BHWD.shape[3])
+        distances_NK, _ = bank.search(queries_ND, min(self._neighbours, bank.rows))
+        return distances_NK.mean(axis=1).reshape(patches_BHWD.shape[:3])
+
+    def _fitted_search(self) -> NearestNeighbours:
+        if self._search is None:
+            raise InvalidInput("a patchcore detector that was not fitted; call fit first")
+        return self._search
+
+    def _fitted_bank(self) -> NDArray[np.float32]:
+        if self._bank_MD is None:
+            raise InvalidInput("a patchcore detector that was not fitted; call fit first")
+        return self._bank_MD
+
+
+def require_patches(patches_BHWD: Patches) -> None:
+    """Raise InvalidInput for anything but at least one image of finite float32 patches `(B, H, W, D)`."""
+    if patches_BHWD.ndim != 4 or patches_BHWD.dtype != np.float32 or patches_BHWD.size == 0:
+        raise InvalidInput(
+            f"patches of shape {patches_BHWD.shape} and type {patches_BHWD.dtype}; "
+            "float32 (images, height, width, dimensions) of at least one image are needed"
+        )
+    finite_B = np.isfinite(patches_BHWD).all(axis=(1, 2, 3))
+    if not finite_B.all():
+        raise InvalidInput(f"patches of image {int(np.argmin(finite_B))} hold NaN or infinity; leave that image out")
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is no whole number")
+    return value

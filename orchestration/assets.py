@@ -1,0 +1,62 @@
+"""From a request to a published version: three assets, thin over `orchestration.retrain`."""
+
+import os
+import time
+
+import dagster as dg
+
+from detectors.errors import InvalidInput
+from orchestration.resources import ATTEMPT_TAG, PID_TAG, REQUEST_TAG, Installation
+
+GROUP = "retraining"
+
+
+@dg.asset(group_name=GROUP)
+def training_set(context: dg.AssetExecutionContext, installation: Installation) -> dg.MaterializeResult[None]:
+    """The images a new model learns from: the request's window, less what is unreadable or comes twice, a share held out."""
+    run = context.run
+    context.instance.add_run_tags(run.run_id, {PID_TAG: str(os.getpid())})
+    request_id, attempt = run.tags[REQUEST_TAG], int(run.tags[ATTEMPT_TAG])
+    if not installation.ledger.begin_request(request_id, run_id=run.run_id, attempt=attempt, at=time.time()):
+        raise dg.Failure(f"request {request_id} has ended or is carried out by another run", allow_retries=False)
+    try:
+        chosen = installation.retrain(run).choose()
+    except InvalidInput as error:
+        installation.ledger.end_request(request_id, outcome="failed", version=None, detail=str(error), at=time.time())
+        raise dg.Failure(str(error), allow_retries=False) from error
+    return dg.MaterializeResult(
+        metadata={
+            "line": chosen.line,
+            "images": len(chosen.fit),
+            "held_out": len(chosen.held_out),
+            "left_out": len(chosen.left_out),
+        }
+    )
+
+
+@dg.asset(group_name=GROUP, deps=[training_set])
+def candidate(context: dg.AssetExecutionContext, installation: Installation) -> dg.MaterializeResult[None]:
+    """A fitted model that the gates have yet to judge."""
+    start = time.monotonic()
+    model = installation.retrain(context.run).fit()
+    return dg.MaterializeResult(
+        metadata={
+            "detector": model.detector.name,
+            "threshold": model.threshold.value,
+            "suspects_left_out": len(model.left_out),
+            "fit_s": time.monotonic() - start,
+        }
+    )
+
+
+@dg.asset(group_name=GROUP, deps=[candidate])
+def published_version(context: dg.AssetExecutionContext, installation: Installation) -> dg.MaterializeResult[None]:
+    """The candidate as an immutable version of the line, now its champion. Only reached when every gate has passed."""
+    pointers = installation.retrain(context.run).publish()
+    return dg.MaterializeResult(
+        metadata={
+            "version": dg.MetadataValue.int(pointers.champion or 0),
+            "previous": str(pointers.previous),
+            "sequence": pointers.sequence,
+        }
+    )

@@ -1,0 +1,154 @@
+"""Commands about lines: images into them, retrains, dead letters, and what later releases bring."""
+
+import getpass
+import threading
+import time
+from pathlib import Path
+
+import click
+
+from detectors.errors import NotFound, NotYet
+from detectors.registry import Registry
+from detectors.store import open_store
+from orchestration.console import Answer, Console, command
+from orchestration.options import settings
+from orchestration.workers import stop_on_signals
+from streams.actions import Actor, request_retrain
+from streams.camera import Camera, FolderWatch, SentFiles
+from streams.ledger import Ledger
+from streams.local import open_bus
+from streams.messages import DeadLetter
+
+MODES = ("blind", "trusted", "refresh")
+
+
+def register(driftline: click.Group) -> None:
+    """Put these commands under `driftline`."""
+    for each in (camera, drift, users, dead_letters, retrain):
+        driftline.add_command(each)
+
+
+def local_actor() -> Actor:
+    """Whoever types at this machine: on the embedded default a single local user needs no account."""
+    return Actor(name=getpass.getuser(), role="administrator")
+
+
+@click.group()
+def camera() -> None:
+    """Images into a line."""
+
+
+@command(camera, "driftline camera send part-1.jpg part-2.jpg --line press-4/door", name="send")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--line", required=True)
+def camera_send(console: Console, files: tuple[Path, ...], line: str) -> Answer:
+    """Send these files into the line."""
+    sent = _camera(line).send_files(files)
+    return Answer({"sent": [image.image_id for image in sent]}, f"{len(sent)} images sent to {line}")
+
+
+@command(camera, "driftline camera watch /var/camera --line press-4/door", name="watch")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--line", required=True)
+def camera_watch(console: Console, folder: Path, line: str) -> Answer:
+    """Send every file that appears in a folder, each once, until Ctrl-C."""
+    console.say(f"watching {folder} for {line}; Ctrl-C ends")
+    stop = threading.Event()
+    stop_on_signals(stop)
+    FolderWatch(_camera(line), folder, sent=SentFiles(settings().home / "camera.sqlite")).run(stop=stop)
+    return Answer({"watched": str(folder)})
+
+
+def _camera(line: str) -> Camera:
+    here = settings()
+    return Camera(open_store(here.store), open_bus(here.bus).producer(), line=line, source="/driftline/camera")
+
+
+_group = click.Group("_")
+
+
+@command(_group, "driftline retrain --line press-4/door --mode blind")
+@click.option("--line", required=True)
+@click.option("--mode", type=click.Choice(MODES), default="blind", help="What the new model learns from.")
+@click.option("--images", type=click.IntRange(20), default=200, help="How many of the latest images are the window.")
+def retrain(console: Console, line: str, mode: str, images: int) -> Answer:
+    """File a retrain request by hand, as a drift would."""
+    if mode != "blind":
+        raise NotYet(f"mode {mode}: not yet, a later release learns from reviews; use --mode blind")
+    here = settings()
+    ledger = Ledger.open(here.ledger)
+    keys = _window(ledger, line, images)
+    request = request_retrain(
+        ledger, local_actor(), Registry(open_store(here.store)), line=line, mode=mode, image_keys=keys, at=time.time()
+    )
+    return Answer(
+        {"request_id": request.request_id, "images": len(keys)},
+        f"request {request.request_id} filed for {line} over {len(keys)} images; `driftline up` carries it out",
+    )
+
+
+def _window(ledger: Ledger, line: str, images: int) -> tuple[str, ...]:
+    verdicts = ledger.verdicts(line, limit=images)
+    keys = [verdict.image_key for verdict in reversed(verdicts)] or [image.key for image in ledger.pending_images(line)]
+    if not keys:
+        raise NotFound(f"line {line!r} has no images yet; send some with `driftline camera send FILES --line {line}`")
+    return tuple(keys[-images:])
+
+
+@click.group(name="dead-letters")
+def dead_letters() -> None:
+    """What could not be processed, and why."""
+
+
+@command(dead_letters, "driftline dead-letters list", name="list")
+@click.option("--limit", type=click.IntRange(1), default=100)
+def dead_letters_list(console: Console, limit: int) -> Answer:
+    """The latest dead letters."""
+    letters = Ledger.open(settings().ledger).dead_letters(limit)
+    rows = [{"id": each.identity, "line": each.line, "error": each.error, "reason": each.reason} for each in letters]
+    text = "\n".join(f"{each['id']}  {each['line']}  {each['error']}: {each['reason']}" for each in rows)
+    return Answer({"dead_letters": rows}, text or "no dead letters")
+
+
+@command(dead_letters, "driftline dead-letters show images/3/17", name="show")
+@click.argument("identity")
+def dead_letters_show(console: Console, identity: str) -> Answer:
+    """One dead letter whole."""
+    letter: DeadLetter | None = Ledger.open(settings().ledger).dead_letter(identity)
+    if letter is None:
+        raise NotFound(f"no dead letter {identity!r}; `driftline dead-letters list` names them")
+    headers = "\n".join(f"  {name}: {value!r}" for name, value in letter.headers)
+    text = f"{letter.identity}\nline: {letter.line}\n{letter.error}: {letter.reason}\nheaders:\n{headers}"
+    return Answer(letter, f"{text}\nbytes: {len(letter.original)}")
+
+
+@command(dead_letters, "driftline dead-letters redrive images/3/17", name="redrive")
+@click.argument("identity")
+def dead_letters_redrive(console: Console, identity: str) -> Answer:
+    """Put a repaired message back (a later release)."""
+    raise NotYet(f"redrive {identity}: not yet; send the repaired image with `driftline camera send`")
+
+
+@click.group()
+def drift() -> None:
+    """Drift settings against recorded verdicts."""
+
+
+@command(drift, "driftline drift backtest --line press-4/door", name="backtest")
+@click.option("--line", required=True)
+def drift_backtest(console: Console, line: str) -> Answer:
+    """Recorded verdicts under other settings (a later release)."""
+    raise NotYet(f"drift backtest of {line}: not yet; the incidents as they were are on the dashboard")
+
+
+@click.group()
+def users() -> None:
+    """Accounts of the dashboard."""
+
+
+@command(users, "driftline users add ana --role reviewer", name="add")
+@click.argument("name")
+@click.option("--role", required=True)
+def users_add(console: Console, name: str, role: str) -> Answer:
+    """Make an account (a later release)."""
+    raise NotYet(f"account {name!r}: not yet; the dashboard listens on this machine only and needs none")

@@ -1,0 +1,153 @@
+"""Commands about models: train, rank, evaluate, predict, and the registry."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from detectors.registry import Registry
+from detectors.store import open_store
+from orchestration.cli_lines import local_actor
+from orchestration.console import DONE, NO, Answer, Console, command
+from orchestration.options import config_of, model_options, settings
+
+_group = click.Group("_")
+
+
+def register(driftline: click.Group) -> None:
+    """Put these commands under `driftline`."""
+    for each in (train, blind, evaluate, predict, models):
+        driftline.add_command(each)
+
+
+@command(_group, "driftline train images/good --line press-4/door --detector patchcore")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--line", required=True)
+@model_options
+def train(console: Console, folder: Path, line: str, **options: Any) -> Answer:
+    """A trusted model from a folder of normal images, published as a version of the line."""
+    # Imported here, as in the commands below, to keep torch out of the ones that need none of it.
+    from orchestration.offline import train_line
+
+    config = config_of(options, detector="patchcore")
+    here = settings()
+    version, pointers = train_line(folder, line, config, store=open_store(here.store), progress=console.progress)
+    serving = " (in service)" if pointers.champion == version else f"; `driftline models promote {line}@{version}` serves it"
+    return Answer({"line": line, "version": version, "champion": pointers.champion}, f"{line}@{version} published{serving}")
+
+
+@command(_group, "driftline blind images/unsorted --json")
+@click.argument("folder", type=click.Path(path_type=Path))
+@model_options
+def blind(console: Console, folder: Path, **options: Any) -> Answer:
+    """Rank an unlabelled folder, worst first; needs no server."""
+    from orchestration.offline import rank_folder
+
+    ranking = rank_folder(folder, config_of(options, detector="patchcluster"), progress=console.progress)
+    lines = [f"{each.score:10.4f} {'FLAGGED' if each.flagged else '       '} {each.path}" for each in ranking.images]
+    return Answer(ranking, "\n".join([*lines, f"{len(ranking.images)} images in {ranking.seconds:.1f} s"]))
+
+
+@command(_group, "driftline evaluate datasets/cookie --detector patchcore --json")
+@click.argument("folder", type=click.Path(path_type=Path))
+@model_options
+def evaluate(console: Console, folder: Path, **options: Any) -> Answer:
+    """Judge a detector on a folder in MVTec layout."""
+    from orchestration.offline import evaluate_folder
+
+    evaluation = evaluate_folder(folder, config_of(options, detector="patchcore"), progress=console.progress)
+    rows = msgspec.structs.asdict(evaluation).items()
+    return Answer(evaluation, "\n".join(f"{name:18} {value}" for name, value in rows))
+
+
+@command(_group, "driftline predict press-4/door@champion part.jpg --heatmaps out")
+@click.argument("model")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--heatmaps", type=click.Path(path_type=Path), help="A folder for heatmaps over the images.")
+@click.option("--weights", type=click.Path(path_type=Path), help="A file with the backbone's weights.")
+def predict(console: Console, model: str, images: tuple[Path, ...], heatmaps: Path | None, weights: Path | None) -> Answer:
+    """Score files (or folders of files) with a version: L@champion, L@3, or a folder with an artefact."""
+    from orchestration.offline import predict_files
+
+    predictions = predict_files(model, images, settings(), heatmaps=heatmaps, weights=weights, progress=console.progress)
+    rows = [f"{each.score:10.4f} {'FLAGGED' if each.flagged else '       '} {each.path}" for each in predictions.images]
+    return Answer(predictions, "\n".join(rows))
+
+
+@click.group()
+def models() -> None:
+    """The registry of model versions."""
+
+
+def _registry() -> Registry:
+    return Registry(open_store(settings().store))
+
+
+@command(models, "driftline models list --line press-4/door", name="list")
+@click.option("--line", help="Only this line.")
+def models_list(console: Console, line: str | None) -> Answer:
+    """Lines, their versions, and which are champion, challenger and previous."""
+    registry = _registry()
+    rows = [
+        {"line": each, "versions": registry.versions(each), **_pointers(registry, each)}
+        for each in ([line] if line else registry.lines())
+    ]
+    text = "\n".join(f"{each['line']}: versions {each['versions']}, champion {each['champion']}" for each in rows)
+    return Answer({"lines": rows}, text or "no models yet; `driftline train DIR --line L` makes one")
+
+
+@command(models, "driftline models show press-4/door@champion", name="show")
+@click.argument("model")
+def models_show(console: Console, model: str) -> Answer:
+    """One version: what it learnt from, its threshold, its figures."""
+    registry = _registry()
+    line, version = registry.resolve(model)
+    manifest = registry.manifest(line, version)
+    text = (
+        f"{line}@{version}: {manifest.detector} on {manifest.features.backbone}, {manifest.mode}, cause {manifest.cause}\n"
+        f"learnt from {len(manifest.training_keys)} images, {len(manifest.left_out)} left out, parent {manifest.parent}\n"
+        f"threshold {registry.operating_point(line, version).threshold:.4f} for {manifest.threshold.false_alarm_rate:.1%} "
+        f"false alarms ({manifest.threshold.low:.1%} to {manifest.threshold.high:.1%})"
+    )
+    return Answer({"version": version, "manifest": manifest}, text)
+
+
+@command(models, 'driftline models promote press-4/door@3 --why "new lamps"', name="promote")
+@click.argument("model")
+@click.option("--why", default="by hand", help="The reason, for the audit trail.")
+def models_promote(console: Console, model: str, why: str) -> Answer:
+    """Put a version into service; every scorer follows within seconds."""
+    from orchestration.offline import change_champion
+
+    registry = _registry()
+    line, version = registry.resolve(model)
+    promoted = change_champion(settings(), local_actor(), line, version=version, why=why)
+    return Answer(promoted, f"{line}@{promoted.version} in service, {promoted.previous} is the previous one")
+
+
+@command(models, 'driftline models rollback press-4/door --why "flags good parts"', name="rollback")
+@click.argument("line")
+@click.option("--why", default="by hand", help="The reason, for the audit trail.")
+def models_rollback(console: Console, line: str, why: str) -> Answer:
+    """Back to the previous version."""
+    from orchestration.offline import change_champion
+
+    promoted = change_champion(settings(), local_actor(), line, version=None, why=why)
+    return Answer(promoted, f"{line}@{promoted.version} in service again")
+
+
+@command(models, "driftline models verify press-4/door@champion", name="verify")
+@click.argument("model")
+def models_verify(console: Console, model: str) -> Answer:
+    """Digests of a version's files against its manifest; status 1 if one does not agree."""
+    registry = _registry()
+    line, version = registry.resolve(model)
+    problems = registry.verify(line, version)
+    text = "\n".join(problems) or f"{line}@{version}: every file agrees with its manifest"
+    return Answer({"line": line, "version": version, "problems": problems}, text, NO if problems else DONE)
+
+
+def _pointers(registry: Registry, line: str) -> dict[str, int | None]:
+    pointers = registry.pointers(line)
+    return {"champion": pointers.champion, "challenger": pointers.challenger, "previous": pointers.previous}

@@ -1,0 +1,71 @@
+"""What happens on a line, told in words as it happens: reads the ledger again and again and says what is new."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from streams.ledger import Ledger, RequestRow
+from streams.messages import DriftIncident, ModelServing
+
+Tell = Callable[[str], None]
+
+KIND_IN_WORDS = {
+    "covariate_drift": "the line has changed",
+    "defect_surge": "many more bad parts than usual",
+    "camera_fault": "the camera does not show the parts",
+}
+
+
+class Story:
+    """Tells each event of a line once."""
+
+    def __init__(self, ledger: Ledger, line: str, tell: Tell) -> None:
+        self._ledger = ledger
+        self._line = line
+        self._tell = tell
+        self._told: set[str] = set()
+        self._start = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """One line with the time since the start."""
+        self._tell(f"[{time.monotonic() - self._start:6.1f} s] {text}")
+
+    def catch_up(self) -> None:
+        """Tell what has happened since the last call."""
+        for identity, text in self._events():
+            if identity not in self._told:
+                self._told.add(identity)
+                self.say(text)
+
+    def _events(self) -> Iterator[tuple[str, str]]:
+        for incident in self._ledger.incidents(self._line):
+            yield f"{incident.incident_id}:{incident.state}", _incident(incident)
+        for row in self._ledger.requests(self._line):
+            yield from self._request(row)
+        for serving in self._ledger.servings(self._line):
+            yield f"serving:{serving.identity}", _serving(serving)
+        for alert in self._ledger.alerts(self._line):
+            yield f"alert:{alert.identity}", f"version {alert.version} REFUSED by the scorer: {alert.reason}"
+
+    def _request(self, row: RequestRow) -> Iterator[tuple[str, str]]:
+        identity, request = row.request.request_id, row.request
+        yield f"{identity}:asked", f"a new model is asked for ({request.cause}, {request.mode}, {len(request.image_keys)} images)"
+        if row.run_id is not None:
+            yield f"{identity}:{row.run_id}", f"Dagster carries it out (run {row.run_id[:8]})"
+        for gate in self._ledger.gates(identity):
+            yield f"{identity}:{row.run_id}:{gate.name}", f"gate {gate.name} {'passed' if gate.passed else 'FAILED'}: {gate.words}"
+        if row.ended_at is not None:
+            yield f"{identity}:ended", f"the request ended: {row.state} ({row.detail})"
+
+
+def _incident(incident: DriftIncident) -> str:
+    if incident.state == "closed":
+        return f"incident closed ({incident.kind}): {incident.reason}"
+    return (
+        f"ALARM: {KIND_IN_WORDS.get(incident.kind, incident.kind)} ({incident.kind}): {incident.signal} moved by "
+        f"{incident.effect:+.1f} robust sd, from {incident.reference:.3g} to {incident.observed:.3g} ({incident.test})"
+    )
+
+
+def _serving(serving: ModelServing) -> str:
+    instead = f" instead of version {serving.previous}" if serving.previous is not None else ""
+    return f"version {serving.version} judges the line{instead}"

@@ -1,0 +1,110 @@
+"""Composition roots of the three workers: which handler reads which topics in which group, over this installation's parts."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from detectors.errors import NotFound
+from detectors.manifest import DriftReference
+from detectors.registry import Registry
+from detectors.store import open_store
+from streams.ledger import Ledger
+from streams.local import open_bus
+from streams.settings import LineConfig, Settings, line_config, load_lines, weights_files
+from streams.topics import TOPICS
+from streams.worker import Handler, Worker
+
+SCORER_BATCH = 4
+WATCHER_BATCH = 64
+RECORDER_BATCH = 128
+SESSION_TIMEOUT_S = 60.0
+
+Ready = Callable[[], None]
+
+
+def score(settings: Settings, stop: threading.Event) -> None:
+    """Judge images until told to stop."""
+    # Imported here to keep torch out of the other workers.
+    from detectors.extractors import ExtractorCache
+    from streams.scoring import ScoreHandler
+    from streams.serving import ServingModels
+
+    store = open_store(settings.store)
+    models = ServingModels(Registry(store), ExtractorCache(weights=weights_files(load_lines(settings.home))), now=time.time)
+    handler = ScoreHandler(store, models, now=time.time)
+    try:
+        _work(settings, stop, handler, name="scorer", topics=("images",), batch=SCORER_BATCH)
+    finally:
+        handler.close()
+
+
+def watch(settings: Settings, stop: threading.Event) -> None:
+    """Watch verdicts for drift, open incidents and ask for models until told to stop."""
+    # Imported here because river takes seconds and only this worker needs it.
+    from streams.watching import TOPICS as WATCHED, WatchHandler, recorded_in
+
+    ledger = Ledger.open(settings.ledger)
+    handler = WatchHandler(
+        partial(_reference, Registry(open_store(settings.store))),
+        partial(_config, settings.home),
+        time.time,
+        history=ledger.history,
+        recorded=recorded_in(ledger),
+    )
+    _work(settings, stop, handler, name="watcher", topics=WATCHED, batch=WATCHER_BATCH)
+
+
+def record(settings: Settings, stop: threading.Event) -> None:
+    """Write everything into the ledger until told to stop."""
+    from streams.recording import RecordHandler
+
+    handler = RecordHandler(Ledger.open(settings.ledger), time.time)
+    recorded = tuple(name for name in TOPICS if name != "images")
+    _work(settings, stop, handler, name="recorder", topics=recorded, batch=RECORDER_BATCH)
+
+
+WORKERS: dict[str, Callable[[Settings, threading.Event], None]] = {"score": score, "watch": watch, "record": record}
+
+
+def run_worker(name: str, settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT; the batch in hand is finished and committed."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stop = threading.Event()
+    stop_on_signals(stop)
+    WORKERS[name](settings, stop)
+
+
+def stop_on_signals(stop: threading.Event) -> None:
+    """Let SIGTERM and Ctrl-C set `stop`, so that what is in hand is finished."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: stop.set())
+
+
+def _work(
+    settings: Settings, stop: threading.Event, handler: Handler, *, name: str, topics: tuple[str, ...], batch: int
+) -> None:
+    bus = open_bus(settings.bus)
+    worker = Worker(
+        bus.consumer(name, topics, session_timeout_s=SESSION_TIMEOUT_S),
+        bus.producer(),
+        handler,
+        source=f"/driftline/{name}",
+        max_records=batch,
+        lag=partial(bus.lag, name, topics),
+    )
+    worker.run(stop)
+
+
+def _reference(registry: Registry, line: str, version: int) -> DriftReference | None:
+    try:
+        return registry.manifest(line, version).reference
+    except NotFound:
+        return None
+
+
+def _config(home: Path, line: str) -> LineConfig:
+    return line_config(load_lines(home), line)

@@ -1,0 +1,111 @@
+"""What people may do: each action checks the role, does it, and leaves an audit entry and its messages in one ledger transaction."""
+
+import hashlib
+from dataclasses import dataclass
+
+from detectors.errors import DriftlineError, InvalidInput, NotFound
+from detectors.registry import OperatingPoint, Registry
+from streams.ledger import AuditEntry, Ledger
+from streams.messages import Message, ModelPromoted, RetrainRequest, Review
+
+ROLES = ("viewer", "reviewer", "engineer", "administrator")
+SAYS = ("defect", "normal", "unsure")
+LONGEST_NOTE_BYTES = 10_000
+
+
+class NotAllowed(DriftlineError):
+    """The person's role does not allow the action."""
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A person and their role (viewer, reviewer, engineer, administrator: each may do what those before it may)."""
+
+    name: str
+    role: str
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise InvalidInput(f"role {self.role!r}; there are {', '.join(ROLES)}")
+
+
+def review(ledger: Ledger, actor: Actor, *, line: str, image_id: str, says: str, note: str, at: float) -> Review:
+    """Say what an image shows; durable when this returns. A later review of the same person stands beside the earlier one."""
+    _check(actor, "reviewer", "review")
+    if says not in SAYS:
+        raise InvalidInput(f"a review says {says!r}; it may say {', '.join(SAYS)}")
+    if len(note.encode()) > LONGEST_NOTE_BYTES:
+        raise InvalidInput(f"a note of {len(note.encode())} bytes, the limit is {LONGEST_NOTE_BYTES}; shorten it")
+    if ledger.verdict(line, image_id) is None:
+        raise NotFound(f"line {line!r} has no judged image {image_id!r}; reload the page")
+    said = Review(line=line, image_id=image_id, says=says, note=note, by=actor.name, at=at)
+    _act(ledger, actor, "review", said, f"{image_id}: {says}", at)
+    return said
+
+
+def request_retrain(
+    ledger: Ledger, actor: Actor, registry: Registry, *, line: str, mode: str, image_keys: tuple[str, ...], at: float
+) -> RetrainRequest:
+    """Ask for a new model by hand; refused while the line has an open request."""
+    _check(actor, "engineer", "ask for a retrain")
+    waiting = ledger.requests(line, states=("open", "running"))
+    if waiting:
+        raise InvalidInput(f"line {line!r} has the open request {waiting[0].request.request_id}; wait until it has ended")
+    request = RetrainRequest(
+        line=line,
+        request_id=hashlib.sha256(f"manual|{line}|{actor.name}|{at}".encode()).hexdigest()[:24],
+        cause="manual",
+        mode=mode,
+        image_keys=image_keys,
+        parent_version=registry.pointers(line).champion,
+        alarm_at=None,
+        requested_at=at,
+    )
+    _act(ledger, actor, "retrain", request, f"{mode}, {len(image_keys)} images", at)
+    return request
+
+
+def promote(
+    ledger: Ledger, actor: Actor, registry: Registry, *, line: str, version: int, why: str, at: float
+) -> ModelPromoted:
+    """Put a version into service. The registry's pointer is the truth; the ledger and the bus hear of it after."""
+    _check(actor, "engineer", "promote")
+    pointers = registry.promote(line, version)
+    return _promoted(ledger, actor, "promote", ModelPromoted(
+        line=line, version=version, previous=pointers.previous, sequence=pointers.sequence, by=actor.name, why=why, at=at
+    ))  # fmt: skip
+
+
+def rollback(ledger: Ledger, actor: Actor, registry: Registry, *, line: str, why: str, at: float) -> ModelPromoted:
+    """Back to the previous version."""
+    _check(actor, "engineer", "roll back")
+    pointers = registry.rollback(line)
+    if pointers.champion is None:
+        raise NotFound(f"line {line!r} has no version to go back to")
+    return _promoted(ledger, actor, "rollback", ModelPromoted(
+        line=line, version=pointers.champion, previous=pointers.previous, sequence=pointers.sequence, by=actor.name, why=why, at=at
+    ))  # fmt: skip
+
+
+def set_threshold(
+    ledger: Ledger, actor: Actor, registry: Registry, *, line: str, version: int, threshold: float, why: str, at: float
+) -> OperatingPoint:
+    """Another threshold for a version: an audited revision beside it; nothing is retrained."""
+    _check(actor, "engineer", "set a threshold")
+    point = registry.set_operating_point(line, version, threshold=threshold, by=actor.name, why=why, at=at)
+    ledger.act(AuditEntry(at, actor.name, actor.role, "threshold", line, f"version {version}: {threshold} ({why})"), ())
+    return point
+
+
+def _check(actor: Actor, least: str, what: str) -> None:
+    if ROLES.index(actor.role) < ROLES.index(least):
+        raise NotAllowed(f"{actor.name} is a {actor.role}; to {what} takes a {least}: ask an administrator")
+
+
+def _promoted(ledger: Ledger, actor: Actor, action: str, promoted: ModelPromoted) -> ModelPromoted:
+    _act(ledger, actor, action, promoted, f"version {promoted.version} for {promoted.previous}: {promoted.why}", promoted.at)
+    return promoted
+
+
+def _act(ledger: Ledger, actor: Actor, action: str, message: Message, detail: str, at: float) -> None:
+    ledger.act(AuditEntry(at, actor.name, actor.role, action, message.line, detail), (message,))

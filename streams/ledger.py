@@ -1,0 +1,289 @@
+"""What happened: verdicts, incidents, requests, promotions, reviews, dead letters, and who did what.
+
+SQLite now, many processes at once (WAL); every write is one transaction and idempotent. `Unavailable` where the database is away.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, Select, create_engine, event, exc, func, insert, make_url, select, update
+from sqlalchemy.pool import NullPool
+
+from detectors.errors import InvalidInput, NotYet, Unavailable
+from streams.ledger_rows import AuditEntry, Counts, GateResult, LineSummary, RequestRow
+from streams.ledger_summary import summary_of
+from streams.ledger_tables import AUDIT, COLLECTED, EVENTS, GATES, INCIDENTS, METADATA, OUTBOX, REQUESTS, VERDICTS
+from streams.ledger_writing import insert_new, put_in_outbox, record_message
+from streams.messages import (
+    Collected,
+    DeadLetter,
+    DriftIncident,
+    LineImage,
+    Message,
+    ModelAlert,
+    ModelPromoted,
+    ModelServing,
+    RetrainRequest,
+    Review,
+    Verdict,
+    decode,
+)
+from streams.topics import topic
+
+__all__ = ["AuditEntry", "Counts", "GateResult", "Ledger", "LineSummary", "RequestRow"]
+
+UNENDED = ("open", "running")
+OUTCOMES = ("promoted", "refused", "awaiting_approval", "failed", "cancelled", "switched_back")
+BUSY_TIMEOUT_S = 30
+
+M = TypeVar("M", bound=Message)
+
+
+class Ledger:
+    """The ledger behind a URL. Open one per process; safe to use from several threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def open(cls, url: str) -> "Ledger":
+        """The ledger at `url` (`sqlite:///path`), made if it is not there; raises InvalidInput for another kind of URL."""
+        if url.startswith("postgresql"):
+            raise NotYet(f"ledger {url.split('://')[0]}: not yet, a later release brings it; use sqlite:///path")
+        if not url.startswith("sqlite:///"):
+            raise InvalidInput(f"ledger {url!r}; write sqlite:///path")
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(make_url(url), poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_S})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin)
+        ledger = cls(engine)
+        with ledger.transaction() as connection:
+            METADATA.create_all(connection)
+        return ledger
+
+    @contextmanager
+    def transaction(self, *, writes: bool = True) -> Iterator[Connection]:
+        """Everything within happens, or nothing does; raises Unavailable where the database is away."""
+        try:
+            with self._engine.connect().execution_options(writes=writes) as connection, connection.begin():
+                yield connection
+        except (exc.OperationalError, exc.InterfaceError) as error:
+            raise Unavailable(f"the ledger does not answer: {error.orig}; it is tried again") from error
+
+    def record(self, messages: Sequence[Message]) -> None:
+        """Write messages down, all in one transaction, each idempotent by its identity."""
+        with self.transaction() as connection:
+            for message in messages:
+                record_message(connection, message)
+
+    def lines(self, *, now: float | None = None) -> list[LineSummary]:
+        """Every line that anything is known of, by name. Rates are measured up to `now`, by default the line's last image."""
+        with self.transaction(writes=False) as connection:
+            names = {name for table in (VERDICTS, COLLECTED, REQUESTS, EVENTS) for name in _distinct_lines(connection, table)}
+            return [summary_of(connection, name, now=now) for name in sorted(names)]
+
+    def verdicts(self, line: str, *, after: float | None = None, limit: int) -> list[Verdict]:
+        """The latest verdicts of a line, newest first, judged later than `after`."""
+        query = select(VERDICTS.c.body).where(VERDICTS.c.line == line)
+        if after is not None:
+            query = query.where(VERDICTS.c.judged_at > after)
+        return self._bodies(query.order_by(VERDICTS.c.judged_at.desc(), VERDICTS.c.image_id).limit(limit), Verdict)
+
+    def flagged(self, line: str, *, limit: int, offset: int = 0, unreviewed_only: bool = False) -> list[Verdict]:
+        """Flagged images of a line, newest first."""
+        query = select(VERDICTS.c.body).where(VERDICTS.c.line == line, VERDICTS.c.flagged.is_(True))
+        if unreviewed_only:
+            reviewed = select(EVENTS.c.subject).where(EVENTS.c.kind == Review.topic, EVENTS.c.line == line)
+            query = query.where(VERDICTS.c.image_id.not_in(reviewed))
+        query = query.order_by(VERDICTS.c.judged_at.desc(), VERDICTS.c.image_id).limit(limit).offset(offset)
+        return self._bodies(query, Verdict)
+
+    def verdict(self, line: str, image_id: str) -> Verdict | None:
+        """The verdict of one image."""
+        query = select(VERDICTS.c.body).where(VERDICTS.c.line == line, VERDICTS.c.image_id == image_id)
+        return next(iter(self._bodies(query, Verdict)), None)
+
+    def history(self, line: str, version: int) -> list[Verdict]:
+        """What a version has judged, oldest first."""
+        query = select(VERDICTS.c.body).where(VERDICTS.c.line == line, VERDICTS.c.version == version)
+        return self._bodies(query.order_by(VERDICTS.c.judged_at, VERDICTS.c.image_id), Verdict)
+
+    def collected(self, line: str) -> list[Collected]:
+        """Every image ever collected from a line, oldest first."""
+        query = select(COLLECTED.c.body).where(COLLECTED.c.line == line).order_by(COLLECTED.c.collected_at)
+        return self._bodies(query, Collected)
+
+    def pending_images(self, line: str) -> list[LineImage]:
+        """Images that were collected and have no verdict yet, oldest first."""
+        judged = select(VERDICTS.c.image_id).where(VERDICTS.c.line == line)
+        query = select(COLLECTED.c.body).where(COLLECTED.c.line == line, COLLECTED.c.image_id.not_in(judged))
+        return [each.image for each in self._bodies(query.order_by(COLLECTED.c.collected_at), Collected)]
+
+    def has_model(self, line: str) -> bool:
+        """Whether a promotion was recorded for the line."""
+        return bool(self.promotions(line))
+
+    def incidents(self, line: str | None = None, *, open_only: bool = False) -> list[DriftIncident]:
+        """Incidents, oldest first."""
+        query = select(INCIDENTS.c.body)
+        if line is not None:
+            query = query.where(INCIDENTS.c.line == line)
+        if open_only:
+            query = query.where(INCIDENTS.c.state == "opened")
+        return self._bodies(query.order_by(INCIDENTS.c.at), DriftIncident)
+
+    def promotions(self, line: str) -> list[ModelPromoted]:
+        """What was in service since when, oldest first."""
+        return self._events(ModelPromoted, line)
+
+    def servings(self, line: str) -> list[ModelServing]:
+        """When a scorer took up a version, oldest first."""
+        return self._events(ModelServing, line)
+
+    def alerts(self, line: str) -> list[ModelAlert]:
+        """Versions that a scorer refused, oldest first."""
+        return self._events(ModelAlert, line)
+
+    def reviews(self, line: str, image_id: str | None = None) -> list[Review]:
+        """What people said, oldest first."""
+        return self._events(Review, line, subject=image_id)
+
+    def dead_letters(self, limit: int) -> list[DeadLetter]:
+        """The latest dead letters, newest first."""
+        query = select(EVENTS.c.body).where(EVENTS.c.kind == DeadLetter.topic).order_by(EVENTS.c.at.desc()).limit(limit)
+        return self._bodies(query, DeadLetter)
+
+    def dead_letter(self, identity: str) -> DeadLetter | None:
+        """One dead letter by where it came from (`images/3/17`)."""
+        query = select(EVENTS.c.body).where(EVENTS.c.kind == DeadLetter.topic, EVENTS.c.subject == identity)
+        return next(iter(self._bodies(query, DeadLetter)), None)
+
+    def counts(self, line: str) -> Counts:
+        """A line in numbers."""
+        sums = select(func.count(), func.sum(VERDICTS.c.redelivered), func.count().filter(VERDICTS.c.repeats > 0))
+        dead = select(func.count()).where(EVENTS.c.kind == DeadLetter.topic, EVENTS.c.line == line)
+        pending = len(self.pending_images(line))
+        with self.transaction(writes=False) as connection:
+            verdicts, redelivered, doubled = connection.execute(sums.where(VERDICTS.c.line == line)).one()
+            letters = connection.execute(dead).scalar_one()
+        return Counts(verdicts, pending, letters, doubled, redelivered or 0)
+
+    def requests(self, line: str | None = None, *, states: Sequence[str] | None = None) -> list[RequestRow]:
+        """Requests and how far they are, oldest first."""
+        query = select(REQUESTS).order_by(REQUESTS.c.requested_at, REQUESTS.c.request_id)
+        if line is not None:
+            query = query.where(REQUESTS.c.line == line)
+        if states is not None:
+            query = query.where(REQUESTS.c.state.in_(states))
+        with self.transaction(writes=False) as connection:
+            return [_request_row(row) for row in connection.execute(query)]
+
+    def request(self, request_id: str) -> RequestRow | None:
+        """One request."""
+        with self.transaction(writes=False) as connection:
+            row = connection.execute(select(REQUESTS).where(REQUESTS.c.request_id == request_id)).one_or_none()
+        return None if row is None else _request_row(row)
+
+    def begin_request(self, request_id: str, *, run_id: str, attempt: int, at: float) -> bool:
+        """Take a request for a run; False where it has ended or the same or a later attempt has it."""
+        free = REQUESTS.c.state.in_(UNENDED) & ((REQUESTS.c.attempt < attempt) | (REQUESTS.c.run_id == run_id))
+        change = update(REQUESTS).where(REQUESTS.c.request_id == request_id, free)
+        with self.transaction() as connection:
+            taken = connection.execute(change.values(state="running", run_id=run_id, attempt=attempt, started_at=at))
+            return taken.rowcount == 1
+
+    def end_request(self, request_id: str, *, outcome: str, version: int | None, detail: str, at: float) -> bool:
+        """End a request; the first end stands, and False says that there was one."""
+        if outcome not in OUTCOMES:
+            raise InvalidInput(f"outcome {outcome!r}; there are {', '.join(OUTCOMES)}")
+        change = update(REQUESTS).where(REQUESTS.c.request_id == request_id, REQUESTS.c.state.in_(UNENDED))
+        with self.transaction() as connection:
+            ended = connection.execute(change.values(state=outcome, version=version, detail=detail, ended_at=at))
+            return ended.rowcount == 1
+
+    def note_gate(self, request_id: str, gate: GateResult) -> None:
+        """What a gate found; a repeated run's result replaces the earlier one."""
+        row = {"passed": gate.passed, "value": gate.value, "limit_value": gate.limit, "words": gate.words}
+        with self.transaction() as connection:
+            if not insert_new(connection, GATES, {"request_id": request_id, "name": gate.name, **row}):
+                here = (GATES.c.request_id == request_id) & (GATES.c.name == gate.name)
+                connection.execute(update(GATES).where(here).values(**row))
+
+    def gates(self, request_id: str) -> list[GateResult]:
+        """What the gates found, by name."""
+        query = select(GATES).where(GATES.c.request_id == request_id).order_by(GATES.c.name)
+        with self.transaction(writes=False) as connection:
+            rows = connection.execute(query).all()
+        return [
+            GateResult(name=row.name, passed=row.passed, value=row.value, limit=row.limit_value, words=row.words) for row in rows
+        ]
+
+    def act(self, entry: AuditEntry, messages: Sequence[Message]) -> None:
+        """An action of a person: its audit entry, its record and its messages to the bus, in one transaction."""
+        with self.transaction() as connection:
+            row = {"at": entry.at, "who": entry.who, "role": entry.role, "action": entry.action}
+            connection.execute(insert(AUDIT).values(**row, line=entry.line, detail=entry.detail))
+            for message in messages:
+                record_message(connection, message)
+            put_in_outbox(connection, messages)
+
+    def audit(self, *, limit: int = 100) -> list[AuditEntry]:
+        """Who did what, newest first."""
+        query = select(AUDIT).order_by(AUDIT.c.id.desc()).limit(limit)
+        with self.transaction(writes=False) as connection:
+            rows = connection.execute(query).all()
+        return [AuditEntry(row.at, row.who, row.role, row.action, row.line, row.detail) for row in rows]
+
+    def outbox(self, limit: int) -> list[tuple[int, Message]]:
+        """Messages that have not reached the bus yet, oldest first, with their numbers."""
+        query = select(OUTBOX).where(OUTBOX.c.sent.is_(False)).order_by(OUTBOX.c.id).limit(limit)
+        with self.transaction(writes=False) as connection:
+            rows = connection.execute(query).all()
+        return [(row.id, decode(row.body, topic(row.topic).carries)) for row in rows]
+
+    def mark_sent(self, numbers: Iterable[int]) -> None:
+        """These messages of the outbox are on the bus."""
+        with self.transaction() as connection:
+            connection.execute(update(OUTBOX).where(OUTBOX.c.id.in_(list(numbers))).values(sent=True))
+
+    def _events(self, kind: type[M], line: str, *, subject: str | None = None) -> list[M]:
+        query = select(EVENTS.c.body).where(EVENTS.c.kind == kind.topic, EVENTS.c.line == line)
+        if subject is not None:
+            query = query.where(EVENTS.c.subject == subject)
+        return self._bodies(query.order_by(EVENTS.c.at), kind)
+
+    def _bodies(self, query: Select[Any], kind: type[M]) -> list[M]:
+        with self.transaction(writes=False) as connection:
+            bodies = connection.execute(query).scalars().all()
+        return [decode(body, kind) for body in bodies]
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    """Many processes at once: write-ahead log, and transactions begun by us (sqlite3's own would begin too late)."""
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _begin(connection: Connection) -> None:
+    """Writers queue from their first statement on (a reader that turns writer late would fail); readers never wait."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes", True) else "BEGIN")
+
+
+def _distinct_lines(connection: Connection, table: Any) -> list[str]:
+    return list(connection.execute(select(table.c.line).distinct()).scalars())
+
+
+def _request_row(row: Any) -> RequestRow:
+    return RequestRow(
+        request=decode(row.body, RetrainRequest),
+        state=row.state,
+        run_id=row.run_id,
+        attempt=row.attempt,
+        version=row.version,
+        detail=row.detail,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )

@@ -1,0 +1,69 @@
+"""What the ledger answers with, beside the wire types themselves."""
+
+from dataclasses import dataclass
+
+from streams.messages import ModelAlert, RetrainRequest
+
+
+@dataclass(frozen=True)
+class LineSummary:
+    """A line at a glance. `flag_rate`: over the latest verdicts, None without any; `collected`: images waiting for a first model."""
+
+    line: str
+    judged: int
+    collected: int
+    flag_rate: float | None
+    images_per_min: float
+    last_at: float | None
+    version: int | None
+    open_incident: str | None
+    open_request: str | None
+    alert: ModelAlert | None
+
+
+@dataclass(frozen=True)
+class RequestRow:
+    """A request and how far it is. `state`: open, running, or its outcome; times are seconds since the epoch."""
+
+    request: RetrainRequest
+    state: str
+    run_id: str | None
+    attempt: int
+    version: int | None
+    detail: str | None
+    started_at: float | None
+    ended_at: float | None
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What a gate found: a number against its limit, and both in words."""
+
+    name: str
+    passed: bool
+    value: float
+    limit: float
+    words: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A line in numbers. `doubled`: images with two verdicts that disagree; `redelivered`: equal verdicts that came again."""
+
+    verdicts: int
+    collected_pending: int
+    dead_letters: int
+    doubled: int
+    redelivered: int
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """Who did what when."""
+
+    at: float
+    who: str
+    role: str
+    action: str
+    line: str
+    detail: str

@@ -1,0 +1,86 @@
+"""A line at a glance, from the ledger's tables."""
+
+from sqlalchemy import Connection, func, select
+
+from streams.ledger_rows import LineSummary
+from streams.ledger_tables import COLLECTED, EVENTS, INCIDENTS, REQUESTS, VERDICTS
+from streams.messages import DriftIncident, ModelAlert, ModelPromoted, ModelServing, decode
+
+LATEST = 200
+RATE_OVER_S = 60.0
+
+
+def summary_of(connection: Connection, line: str, *, now: float | None) -> LineSummary:
+    """The line's summary; rates are measured up to `now`, by default its last image."""
+    of_line = VERDICTS.c.line == line
+    judged, last_judged = connection.execute(select(func.count(), func.max(VERDICTS.c.judged_at)).where(of_line)).one()
+    last_collected = connection.execute(
+        select(func.max(COLLECTED.c.collected_at)).where(COLLECTED.c.line == line)
+    ).scalar_one()
+    last_at = max((at for at in (last_judged, last_collected) if at is not None), default=None)
+    return LineSummary(
+        line=line,
+        judged=judged,
+        collected=_pending(connection, line),
+        flag_rate=_flag_rate(connection, line),
+        images_per_min=_per_minute(connection, line, until=now if now is not None else last_at),
+        last_at=last_at,
+        version=_latest_version(connection, line),
+        open_incident=_open_incident(connection, line),
+        open_request=_open_request(connection, line),
+        alert=_standing_alert(connection, line),
+    )
+
+
+def _pending(connection: Connection, line: str) -> int:
+    judged = select(VERDICTS.c.image_id).where(VERDICTS.c.line == line)
+    query = select(func.count()).where(COLLECTED.c.line == line, COLLECTED.c.image_id.not_in(judged))
+    return int(connection.execute(query).scalar_one())
+
+
+def _flag_rate(connection: Connection, line: str) -> float | None:
+    latest = select(VERDICTS.c.flagged).where(VERDICTS.c.line == line).order_by(VERDICTS.c.judged_at.desc()).limit(LATEST)
+    flags = connection.execute(latest).scalars().all()
+    return sum(flags) / len(flags) if flags else None
+
+
+def _per_minute(connection: Connection, line: str, *, until: float | None) -> float:
+    if until is None:
+        return 0.0
+    since = until - RATE_OVER_S
+    judged = select(func.count()).where(VERDICTS.c.line == line, VERDICTS.c.judged_at > since)
+    collected = select(func.count()).where(COLLECTED.c.line == line, COLLECTED.c.collected_at > since)
+    return float(max(connection.execute(judged).scalar_one(), connection.execute(collected).scalar_one()))
+
+
+def _latest_version(connection: Connection, line: str) -> int | None:
+    for kind in (ModelServing.topic, ModelPromoted.topic):
+        of_kind = (EVENTS.c.kind == kind) & (EVENTS.c.line == line)
+        version = connection.execute(select(EVENTS.c.subject).where(of_kind).order_by(EVENTS.c.at.desc()).limit(1)).scalar()
+        if version is not None:
+            return int(version)
+    return None
+
+
+def _open_incident(connection: Connection, line: str) -> str | None:
+    here = (INCIDENTS.c.line == line) & (INCIDENTS.c.state == "opened")
+    body = connection.execute(select(INCIDENTS.c.body).where(here).order_by(INCIDENTS.c.at.desc()).limit(1)).scalar()
+    return None if body is None else decode(body, DriftIncident).kind
+
+
+def _open_request(connection: Connection, line: str) -> str | None:
+    here = (REQUESTS.c.line == line) & REQUESTS.c.state.in_(("open", "running"))
+    state: str | None = connection.execute(select(REQUESTS.c.state).where(here).limit(1)).scalar()
+    return state
+
+
+def _standing_alert(connection: Connection, line: str) -> ModelAlert | None:
+    """The latest refusal, unless a scorer has taken up another version since."""
+    of_line = EVENTS.c.line == line
+    last = select(EVENTS.c.body, EVENTS.c.at).where(EVENTS.c.kind == ModelAlert.topic, of_line)
+    alert = connection.execute(last.order_by(EVENTS.c.at.desc()).limit(1)).one_or_none()
+    served = select(func.max(EVENTS.c.at)).where(EVENTS.c.kind == ModelServing.topic, of_line)
+    served_at = connection.execute(served).scalar_one()
+    if alert is None or (served_at is not None and served_at > alert.at):
+        return None
+    return decode(alert.body, ModelAlert)

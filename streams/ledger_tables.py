@@ -1,0 +1,108 @@
+"""The ledger's tables. What was said on the wire is kept whole in `body` (JSON); the columns beside it are what queries ask for."""
+
+from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
+
+METADATA = MetaData()
+
+VERDICTS = Table(
+    "verdicts",
+    METADATA,
+    Column("line", String(400), primary_key=True),
+    Column("image_id", String(400), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("score", Float, nullable=False),
+    Column("flagged", Boolean, nullable=False),
+    Column("judged_at", Float, nullable=False),
+    Column("redelivered", Integer, nullable=False, default=0),
+    Column("repeats", Integer, nullable=False, default=0),
+    Column("body", LargeBinary, nullable=False),
+    Index("verdicts_by_time", "line", "judged_at"),
+    Index("verdicts_flagged", "line", "flagged", "judged_at"),
+    Index("verdicts_by_version", "line", "version", "judged_at"),
+)
+
+COLLECTED = Table(
+    "collected",
+    METADATA,
+    Column("line", String(400), primary_key=True),
+    Column("image_id", String(400), primary_key=True),
+    Column("collected_at", Float, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("collected_by_time", "line", "collected_at"),
+)
+
+INCIDENTS = Table(
+    "incidents",
+    METADATA,
+    Column("incident_id", String(200), primary_key=True),
+    Column("line", String(400), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("incidents_of_line", "line", "at"),
+)
+
+REQUESTS = Table(
+    "requests",
+    METADATA,
+    Column("request_id", String(200), primary_key=True),
+    Column("line", String(400), nullable=False),
+    Column("state", String(40), nullable=False),
+    Column("requested_at", Float, nullable=False),
+    Column("run_id", String(80)),
+    Column("attempt", Integer, nullable=False, default=0),
+    Column("version", Integer),
+    Column("detail", Text),
+    Column("started_at", Float),
+    Column("ended_at", Float),
+    Column("body", LargeBinary, nullable=False),
+    Index("requests_of_line", "line", "requested_at"),
+    Index("requests_by_state", "state"),
+)
+
+GATES = Table(
+    "gates",
+    METADATA,
+    Column("request_id", String(200), primary_key=True),
+    Column("name", String(80), primary_key=True),
+    Column("passed", Boolean, nullable=False),
+    Column("value", Float, nullable=False),
+    Column("limit_value", Float, nullable=False),
+    Column("words", Text, nullable=False),
+)
+
+EVENTS = Table(
+    "events",
+    METADATA,
+    Column("kind", String(40), primary_key=True),
+    Column("identity", String(600), primary_key=True),
+    Column("line", String(400), nullable=False),
+    Column("subject", String(400)),
+    Column("at", Float, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("events_of_line", "kind", "line", "at"),
+    Index("events_by_time", "kind", "at"),
+)
+"""Promotions, servings, alerts, reviews, dead letters: what is only ever added to."""
+
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("who", String(200), nullable=False),
+    Column("role", String(40), nullable=False),
+    Column("action", String(80), nullable=False),
+    Column("line", String(400), nullable=False),
+    Column("detail", Text, nullable=False),
+)
+
+OUTBOX = Table(
+    "outbox",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("topic", String(40), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("sent", Boolean, nullable=False, default=False),
+    Index("outbox_unsent", "sent", "id"),
+)

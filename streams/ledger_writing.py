@@ -1,0 +1,135 @@
+"""How each wire type goes into the ledger: idempotent by its identity, whatever the order and however often it comes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from streams.ledger_tables import COLLECTED, EVENTS, INCIDENTS, OUTBOX, REQUESTS, VERDICTS
+from streams.messages import (
+    Collected,
+    DeadLetter,
+    DriftIncident,
+    Message,
+    ModelAlert,
+    ModelPromoted,
+    ModelServing,
+    RetrainRequest,
+    Review,
+    Verdict,
+    decode,
+    encode,
+)
+
+
+def record_message(connection: Connection, message: Message) -> None:
+    """Write one message down; one that is there already changes nothing (but counters of redelivery)."""
+    for kind, write in _WRITERS.items():
+        if isinstance(message, kind):
+            write(connection, message)
+            return
+
+
+def put_in_outbox(connection: Connection, messages: Sequence[Message]) -> None:
+    """Messages to be published by the recorder, part of the same transaction as what they tell of."""
+    for message in messages:
+        connection.execute(insert(OUTBOX).values(topic=message.topic, body=encode(message), sent=False))
+
+
+def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+    """Insert unless the primary key is there; whether it was new."""
+    if connection.dialect.name == "postgresql":
+        return connection.execute(postgresql.insert(table).values(**row).on_conflict_do_nothing()).rowcount == 1
+    return connection.execute(sqlite.insert(table).values(**row).on_conflict_do_nothing()).rowcount == 1
+
+
+def _verdict(connection: Connection, verdict: Verdict) -> None:
+    row = {
+        "line": verdict.line,
+        "image_id": verdict.image_id,
+        "version": verdict.version,
+        "score": verdict.score,
+        "flagged": verdict.flagged,
+        "judged_at": verdict.judged_at,
+        "redelivered": 0,
+        "repeats": 0,
+        "body": encode(verdict),
+    }
+    if not insert_new(connection, VERDICTS, row):
+        _count_repeat(connection, verdict)
+
+
+def _count_repeat(connection: Connection, verdict: Verdict) -> None:
+    """The first verdict stands; whether the later one agrees with it is counted, so that a report can be honest."""
+    here = (VERDICTS.c.line == verdict.line) & (VERDICTS.c.image_id == verdict.image_id)
+    first = connection.execute(select(VERDICTS.c.version, VERDICTS.c.score).where(here)).one()
+    agrees = first.version == verdict.version and first.score == verdict.score
+    column = VERDICTS.c.redelivered if agrees else VERDICTS.c.repeats
+    connection.execute(update(VERDICTS).where(here).values({column.name: column + 1}))
+
+
+def _collected(connection: Connection, collected: Collected) -> None:
+    row = {
+        "line": collected.line,
+        "image_id": collected.image.image_id,
+        "collected_at": collected.collected_at,
+        "body": encode(collected),
+    }
+    insert_new(connection, COLLECTED, row)
+
+
+def _incident(connection: Connection, incident: DriftIncident) -> None:
+    row = {
+        "incident_id": incident.incident_id,
+        "line": incident.line,
+        "at": incident.at,
+        "state": incident.state,
+        "body": encode(incident),
+    }
+    if insert_new(connection, INCIDENTS, row) or incident.state == "opened":
+        return
+    here = INCIDENTS.c.incident_id == incident.incident_id
+    body = connection.execute(select(INCIDENTS.c.body).where(here)).scalar_one()
+    if decode(body, DriftIncident).state != "closed":
+        connection.execute(update(INCIDENTS).where(here).values(state="closed", body=row["body"]))
+
+
+def _request(connection: Connection, request: RetrainRequest) -> None:
+    row = {
+        "request_id": request.request_id,
+        "line": request.line,
+        "state": "open",
+        "requested_at": request.requested_at,
+        "attempt": 0,
+        "body": encode(request),
+    }
+    insert_new(connection, REQUESTS, row)
+
+
+def _event(at: Callable[[Any], float], subject: Callable[[Any], str | None]) -> Callable[[Connection, Any], None]:
+    def write(connection: Connection, message: Message) -> None:
+        row = {
+            "kind": message.topic,
+            "identity": f"{message.line}|{message.identity}",
+            "line": message.line,
+            "subject": subject(message),
+            "at": at(message),
+            "body": encode(message),
+        }
+        insert_new(connection, EVENTS, row)
+
+    return write
+
+
+_WRITERS: Mapping[type[Message], Callable[[Connection, Any], None]] = {
+    Verdict: _verdict,
+    Collected: _collected,
+    DriftIncident: _incident,
+    RetrainRequest: _request,
+    ModelPromoted: _event(lambda m: m.at, lambda m: str(m.version)),
+    ModelServing: _event(lambda m: m.at, lambda m: str(m.version)),
+    ModelAlert: _event(lambda m: m.raised_at, lambda m: str(m.version)),
+    Review: _event(lambda m: m.at, lambda m: m.image_id),
+    DeadLetter: _event(lambda m: m.at, lambda m: m.identity),
+}

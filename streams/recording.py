@@ -1,0 +1,53 @@
+"""The recorder's handler: everything that happens goes into the ledger.
+
+It also brings collected images back to be judged once their line has a model. Both directions look after they have written (a promotion
+for images that wait, a collected image for a model that is there), so whichever is recorded second sees the other.
+"""
+
+from collections.abc import Callable, Sequence
+
+from streams.bus import Record
+from streams.ledger import Ledger
+from streams.messages import Collected, LineImage, Message, ModelPromoted, decode
+from streams.topics import topic
+from streams.worker import Effects
+
+import msgspec
+
+OUTBOX_BATCH = 100
+
+
+class RecordHandler:
+    """Writes what it is given into the ledger; a handler for `streams.worker.Worker` over every topic but `images`."""
+
+    def __init__(self, ledger: Ledger, now: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._now = now
+        self._unsent: tuple[int, ...] = ()
+
+    def handle(self, records: Sequence[Record]) -> Effects:
+        """Record a batch in one transaction; gives back collected images that can be judged now."""
+        messages = [decode(record.value, topic(record.topic).carries) for record in records]
+        self._ledger.record(messages)
+        return Effects(messages=tuple(image for message in messages for image in self._come_again(message)))
+
+    def idle(self, now: float) -> Effects:
+        """Between batches: publish what people's actions put into the outbox, marking it sent only once it was published."""
+        if self._unsent:
+            self._ledger.mark_sent(self._unsent)
+            self._unsent = ()
+        waiting = self._ledger.outbox(OUTBOX_BATCH)
+        self._unsent = tuple(number for number, _ in waiting)
+        return Effects(messages=tuple(message for _, message in waiting))
+
+    def _come_again(self, message: Message) -> list[LineImage]:
+        if isinstance(message, ModelPromoted):
+            return [_late(image) for image in self._ledger.pending_images(message.line)]
+        if isinstance(message, Collected) and self._ledger.has_model(message.line):
+            if self._ledger.verdict(message.line, message.image.image_id) is None:
+                return [_late(message.image)]
+        return []
+
+
+def _late(image: LineImage) -> LineImage:
+    return msgspec.structs.replace(image, late=True)

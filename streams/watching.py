@@ -1,0 +1,284 @@
+"""The watcher's handler: verdicts in, incidents and requests for new models out.
+
+State lives in memory, keyed by line and version, and is rebuilt by replaying what was recorded when a line is met
+again. What came of an image is remembered by its id, so a redelivered verdict gives the same messages and moves
+nothing.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from detectors.errors import InvalidInput
+from detectors.manifest import DriftReference
+from streams.bus import Record
+from streams.drift import Alarm, LineMonitor
+from streams.ledger import Ledger
+from streams.messages import Collected, DriftIncident, Message, ModelPromoted, RetrainRequest, Verdict, decode
+from streams.retraining import (
+    Approved,
+    Event,
+    Gathered,
+    Judged,
+    LineState,
+    NewVersion,
+    RequestEnded,
+    decide,
+    digest_of_cause,
+    ending,
+)
+from streams.settings import LineConfig
+from streams.worker import Effects
+
+TOPICS = (Verdict.topic, Collected.topic, ModelPromoted.topic)
+REMEMBERED = 4096
+AWAITING = "awaiting_approval"
+
+References = Callable[[str, int], DriftReference | None]
+History = Callable[[str, int], Iterable[Verdict]]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What else the watcher asks of the ledger; the defaults know nothing.
+
+    `collected`: images collected from a line, oldest first. `outcome`: how a request ended, None while it is under
+    way. `open_incidents`: those of a line. `approved`: whether a person lets an incident retrain (lines without
+    `auto`).
+    """
+
+    collected: Callable[[str], Iterable[Collected]] = lambda _: ()
+    outcome: Callable[[str], RequestEnded | None] = lambda _: None
+    open_incidents: Callable[[str], Iterable[DriftIncident]] = lambda _: ()
+    approved: Callable[[str], bool] = lambda _: False
+
+
+def recorded_in(ledger: Ledger) -> Recorded:
+    """What a ledger knows of it: collected images, ended requests, open incidents. (Approvals are not in it yet.)"""
+
+    def outcome(request_id: str) -> RequestEnded | None:
+        row = ledger.request(request_id)
+        if row is None or row.ended_at is None or row.state == AWAITING:
+            return None
+        return RequestEnded(request_id, row.state, row.ended_at)
+
+    return Recorded(
+        collected=ledger.collected,
+        outcome=outcome,
+        open_incidents=lambda line: ledger.incidents(line, open_only=True),
+    )
+
+
+@dataclass
+class _Watch:
+    """One line: the policy's state, the monitor of the current version, and what came of the latest images."""
+
+    state: LineState = field(default_factory=LineState)
+    monitor: LineMonitor | None = None
+    said: OrderedDict[str, tuple[Message, ...]] = field(default_factory=OrderedDict)
+    left: int | None = None
+    sequence: int = -1
+
+    def remember(self, identity: str, messages: tuple[Message, ...]) -> None:
+        self.said[identity] = messages
+        while len(self.said) > REMEMBERED:
+            self.said.popitem(last=False)
+
+    def follows(self, version: int) -> bool:
+        """Whether a verdict of `version` means that the line has a new model (and is not a straggler from before a
+        rollback).
+        """
+        return self.state.version is None or (version > self.state.version and version != self.left)
+
+
+class WatchHandler:
+    """Watches every line of the partitions it is given. A handler for `streams.worker.Worker` over `TOPICS`.
+
+    `references` gives the drift reference of a line's version, `lines` its configuration, `history` its recorded
+    verdicts in the order of judgement; `recorded` whatever else a restart needs. Late and repeated verdicts, and
+    those of versions that have been replaced, are not watched.
+    """
+
+    def __init__(
+        self,
+        references: References,
+        lines: Callable[[str], LineConfig],
+        now: Callable[[], float],
+        *,
+        history: History,
+        recorded: Recorded = Recorded(),
+    ) -> None:
+        self._references = references
+        self._lines = lines
+        self._now = now
+        self._history = history
+        self._recorded = recorded
+        self._watches: dict[str, _Watch] = {}
+        self._configs: dict[str, LineConfig] = {}
+
+    def handle(self, records: Sequence[Record]) -> Effects:
+        """Incidents and requests that follow from `records`; raises InvalidInput for one that is no message of its
+        topic.
+        """
+        self._configs = {}
+        return Effects(messages=tuple(message for record in records for message in self._take(record)))
+
+    def monitor(self, line: str) -> LineMonitor | None:
+        """The monitor of a line's current version, if it has one."""
+        watch = self._watches.get(line)
+        return watch.monitor if watch else None
+
+    def state(self, line: str) -> LineState:
+        """Where the policy stands with a line.
+
+        >>> handler = WatchHandler(lambda *_: None, lambda _: LineConfig(), lambda: 0.0, history=lambda *_: ())
+        >>> handler.state("tiles").window
+        ()
+        """
+        return self._watches[line].state if line in self._watches else LineState()
+
+    def _take(self, record: Record) -> tuple[Message, ...]:
+        if record.topic == Verdict.topic:
+            return self._verdict(decode(record.value, Verdict))
+        if record.topic == Collected.topic:
+            return self._collected(decode(record.value, Collected))
+        if record.topic == ModelPromoted.topic:
+            return self._promoted(decode(record.value, ModelPromoted))
+        raise InvalidInput(f"topic {record.topic!r} is not watched; the watcher reads {', '.join(TOPICS)}")
+
+    def _verdict(self, verdict: Verdict) -> tuple[Message, ...]:
+        watch = self._watches.get(verdict.line, _Watch())
+        if verdict.image_id in watch.said:
+            return watch.said[verdict.image_id]
+        news: tuple[Message, ...] = ()
+        if watch.follows(verdict.version):
+            watch, news = self._switch(verdict.line, watch, NewVersion(verdict.version, verdict.judged_at))
+        if _watched(watch, verdict):
+            self._judge(watch, verdict)
+        if news:
+            watch.remember(verdict.image_id, news + watch.said.get(verdict.image_id, ()))
+        return watch.said.get(verdict.image_id, ())
+
+    def _promoted(self, promoted: ModelPromoted) -> tuple[Message, ...]:
+        watch = self._watches.get(promoted.line, _Watch())
+        if promoted.identity in watch.said or promoted.sequence <= watch.sequence:
+            return watch.said.get(promoted.identity, ())
+        news: tuple[Message, ...] = ()
+        if promoted.version != watch.state.version:
+            watch, news = self._switch(promoted.line, watch, NewVersion(promoted.version, promoted.at))
+        watch.sequence = promoted.sequence
+        watch.remember(promoted.identity, news)
+        return news
+
+    def _collected(self, collected: Collected) -> tuple[Message, ...]:
+        if collected.line not in self._watches:
+            watch = _Watch()
+            for each in self._recorded.collected(collected.line):
+                self._gather(watch, each)
+            self._watches[collected.line] = watch
+        watch = self._watches[collected.line]
+        self._gather(watch, collected)
+        return watch.said[_collecting(collected)]
+
+    def _switch(self, line: str, before: _Watch, event: NewVersion) -> tuple[_Watch, tuple[Message, ...]]:
+        """Watch another version: close what was open, and live through what is recorded of it. Nothing changes if
+        this raises.
+        """
+        state, news = decide(before.state, event, line=line, config=self._config(line))
+        left = before.state.version
+        watch = _Watch(state, self._new_monitor(line, event.version), before.said.copy(), left, before.sequence)
+        known = {message.identity for message in news}
+        for opened in self._recorded.open_incidents(line):
+            closed = ending(opened, at=event.at, reason=f"version {event.version} judges the line")
+            if opened.version != event.version and closed.identity not in known:
+                news += (closed,)
+        for verdict in self._history(line, event.version):
+            if verdict.image_id not in watch.said and _watched(watch, verdict):
+                self._judge(watch, verdict)
+        self._watches[line] = watch
+        return watch, news
+
+    def _new_monitor(self, line: str, version: int) -> LineMonitor | None:
+        """A monitor of the version; None, with a warning, where its reference cannot carry one."""
+        reference, config = self._references(line, version), self._config(line)
+        if reference is None:
+            _log.warning("line %s: version %d has no drift reference; its drift is not watched", line, version)
+            return None
+        try:
+            return LineMonitor(reference, expected_run_length=config.expected_run_length, seed=config.seed)
+        except InvalidInput as error:
+            _log.warning("line %s: the drift of version %d is not watched: %s", line, version, error)
+            return None
+
+    def _judge(self, watch: _Watch, verdict: Verdict) -> None:
+        """One image of the current version through the monitor and the policy; what came of it is remembered."""
+        alarm = watch.monitor and watch.monitor.update(verdict.image_id, verdict.signals, flagged=verdict.flagged)
+        self._settle(watch, verdict.line, verdict.judged_at)
+        event = Judged(verdict.image_key, verdict.judged_at, incident(verdict, alarm) if alarm else None)
+        watch.remember(verdict.image_id, self._step(watch, verdict.line, event))
+
+    def _gather(self, watch: _Watch, collected: Collected) -> None:
+        if _collecting(collected) not in watch.said:
+            self._settle(watch, collected.line, collected.collected_at)
+            event = Gathered(collected.image.key, collected.collected_at)
+            watch.remember(_collecting(collected), self._step(watch, collected.line, event))
+
+    def _settle(self, watch: _Watch, line: str, at: float) -> None:
+        """Tell the policy what people and Dagster did since: a request that ended, an incident that was approved."""
+        ended = self._recorded.outcome(watch.state.request_id) if watch.state.request_id else None
+        if ended and ended.at <= at:
+            self._step(watch, line, ended)
+        waiting = watch.state.waiting
+        if waiting is None or waiting.approved or self._config(line).auto:
+            return
+        if self._recorded.approved(waiting.opened.incident_id):
+            self._step(watch, line, Approved(waiting.opened.incident_id, at))
+
+    def _step(self, watch: _Watch, line: str, event: Event) -> tuple[Message, ...]:
+        watch.state, messages = decide(watch.state, event, line=line, config=self._config(line))
+        return tuple(self._asked_now(message) for message in messages)
+
+    def _asked_now(self, message: Message) -> Message:
+        if isinstance(message, RetrainRequest):
+            return msgspec.structs.replace(message, requested_at=self._now())
+        return message
+
+    def _config(self, line: str) -> LineConfig:
+        if line not in self._configs:
+            self._configs[line] = self._lines(line)
+        return self._configs[line]
+
+
+def incident(verdict: Verdict, alarm: Alarm) -> DriftIncident:
+    """The incident that an alarm on a verdict opens; the same alarm, the same identity."""
+    return DriftIncident(
+        line=verdict.line,
+        incident_id=digest_of_cause(verdict.line, verdict.version, alarm.kind, alarm.alarm_image_id),
+        kind=alarm.kind,
+        state="opened",
+        version=verdict.version,
+        signal=alarm.signal,
+        test=alarm.test,
+        reference=alarm.reference,
+        observed=alarm.observed,
+        effect=alarm.effect,
+        since_image_id=alarm.since_image_id,
+        alarm_image_id=alarm.alarm_image_id,
+        after_images=alarm.after_images,
+        at=verdict.judged_at,
+    )
+
+
+def _watched(watch: _Watch, verdict: Verdict) -> bool:
+    """Whether the verdict is of the current version, made in its turn, and new."""
+    return not verdict.late and verdict.version == watch.state.version and verdict.image_id not in watch.said
+
+
+def _collecting(collected: Collected) -> str:
+    """The same image may be collected first and judged later: two things to remember."""
+    return f"collected:{collected.identity}"

@@ -1,0 +1,129 @@
+"""The dashboard in headless Chromium: every page opened and photographed, a review done by keyboard alone."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.dashboard import installation as given
+from tests.dashboard.installation import LINE, Installation
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="install playwright (requirements/dev.in) for the browser tests"
+)
+
+CHROMIUM = Path("/usr/bin/chromium")
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 90.0
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is missing: apt-get install chromium turns this on"),
+]
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Installation:
+    made = given.installation(tmp_path / "home")
+    given.tell_the_story(made, now=time.time(), parts=7)
+    return made
+
+
+@pytest.fixture
+def address(here: Installation, tmp_path: Path) -> Iterator[str]:
+    with served(here, log=tmp_path / "streamlit.log") as address:
+        yield address
+
+
+@pytest.fixture
+def page() -> Iterator["playwright.Page"]:
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
+        opened = browser.new_page(viewport={"width": 1280, "height": 800})
+        opened.set_default_timeout(1000 * PATIENCE_S)
+        yield opened
+        browser.close()
+
+
+def test_every_page_opens_without_an_error(address: str, page: "playwright.Page", tmp_path: Path) -> None:
+    folder = Path(os.environ.get("DRIFTLINE_HOME", tmp_path)) / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = {"": "images judged", "live": "Version 2 judges the line", "review": "waiting", "models": "Version 2"}
+    for path, words in shown.items():
+        page.goto(f"{address}/{path}?line={quote(LINE, safe='')}")
+        page.get_by_text(words).first.wait_for()
+        quiet(page)
+        page.screenshot(path=folder / f"{path or 'lines'}.png", full_page=True)
+        assert page.get_by_test_id("stException").count() == 0
+        assert (folder / f"{path or 'lines'}.png").stat().st_size > 10_000
+    page.goto(f"{address}/live?line={quote(LINE, safe='')}")
+    page.get_by_test_id("stVegaLiteChart").locator("canvas, svg").nth(1).wait_for()
+
+
+def test_a_review_by_keyboard_is_in_the_ledger(here: Installation, address: str, page: "playwright.Page") -> None:
+    newest, following = here.ledger.flagged(LINE, limit=2)
+    page.goto(f"{address}/review?line={quote(LINE, safe='')}")
+    page.get_by_text(newest.image_id, exact=False).first.wait_for()
+    quiet(page)
+    page.keyboard.press("d")
+    page.get_by_text("Saved:").wait_for()
+    (review,) = here.ledger.reviews(LINE)
+    assert (review.image_id, review.says) == (newest.image_id, "defect")
+    quiet(page)
+    page.keyboard.press("n")
+    page.get_by_text(f"{following.image_id} is normal").wait_for()
+    assert {each.image_id: each.says for each in here.ledger.reviews(LINE)} == {
+        newest.image_id: "defect",
+        following.image_id: "normal",
+    }
+
+
+def quiet(page: "playwright.Page") -> None:
+    """Wait until Streamlit has drawn everything: nothing runs, no picture is still loading."""
+    page.wait_for_function("document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'")
+    page.wait_for_function("[...document.images].every(image => image.complete)")
+
+
+@contextmanager
+def served(here: Installation, *, log: Path) -> Iterator[str]:
+    """The dashboard over this installation on a free port of the loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "dashboard" / "app.py")]
+    command += ["--server.address", "127.0.0.1", "--server.port", str(port), "--server.headless", "true"]
+    command += ["--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none"]
+    environ = {**os.environ, **here.environ, "PYTHONPATH": str(ROOT)}
+    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out, env=environ, cwd=ROOT) as server:
+        try:
+            _wait_healthy(f"http://127.0.0.1:{port}/_stcore/health", server, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def _wait_healthy(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail(f"the dashboard did not start: {log.read_text()}")

@@ -1,0 +1,224 @@
+"""Each page as Streamlit runs it, over a real installation in a folder."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from streams.messages import ModelAlert
+from tests.dashboard import installation as given
+from tests.dashboard.installation import COLLECTING, LINE, Installation
+
+APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
+PAGES = ("pages/lines.py", "pages/live.py", "pages/review.py", "pages/models.py")
+MARKUP = "<b>lot</b> **7** :red[x] $a$"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
+    made = given.installation(tmp_path)
+    for name, value in made.environ.items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+def opened(page: str, *, line: str | None = None) -> AppTest:
+    """The page after its first run, without an error on it."""
+    app = AppTest.from_file(str(APP), default_timeout=30)
+    if line is not None:
+        app.query_params["line"] = line
+    app.run()
+    if page != PAGES[0]:
+        app.switch_page(page).run()
+    assert not app.exception, [error.value for error in app.exception]
+    return app
+
+
+def words(app: AppTest) -> str:
+    """Everything the page says."""
+    kinds = (
+        app.markdown,
+        app.text,
+        app.caption,
+        app.info,
+        app.warning,
+        app.error,
+        app.success,
+        app.subheader,
+        app.code,
+    )
+    said = [str(element.value) for kind in kinds for element in kind]
+    return "\n".join([*said, *(f"{metric.label}: {metric.value} {metric.delta}" for metric in app.metric)])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_an_empty_installation_says_what_to_do(here: Installation, page: str) -> None:
+    assert "driftline camera send" in words(opened(page))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_misspelt_variable_is_said_in_words(here: Installation, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIFTLINE_HOEM", "/srv")
+    app = AppTest.from_file(str(APP), default_timeout=30).run()
+    assert not app.exception
+    assert "did you mean DRIFTLINE" in words(app).replace("\\", "")
+
+
+class TestLines:
+    def test_every_line_with_its_state(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        said = words(opened("pages/lines.py"))
+        assert "Running" in said
+        assert "Collecting" in said
+        assert "version: 2" in said
+        assert "240 images judged" in said
+
+    def test_a_refused_version_is_said(self, here: Installation) -> None:
+        here.ledger.record([given.serving(LINE, 1, at=time.time())])
+        here.ledger.record([given.verdict(LINE, 1, at=time.time())])
+        here.ledger.record([ModelAlert(line=LINE, version=2, serving=1, reason=MARKUP, raised_at=time.time())])
+        app = opened("pages/lines.py")
+        assert "Model refused" in words(app)
+        (error,) = app.error
+        assert "\\<b\\>lot" in error.value
+        assert "\\*\\*7\\*\\*" in error.value
+
+    def test_the_name_of_a_line_is_not_rendered(self, here: Installation) -> None:
+        here.ledger.record([given.collected(COLLECTING, 1, at=time.time())])
+        assert "\\_\\_new\\_\\_" in [header.value for header in opened("pages/lines.py").subheader]
+
+
+class TestLive:
+    def test_charts_events_and_pictures(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        app = opened("pages/live.py", line=LINE)
+        assert len(app.get("vega_lite_chart")) == 2
+        assert len(app.get("image")) == 8
+        said = words(app).replace("\\", "")
+        assert "Alarm, the line has changed" in said
+        assert "Version 2 judges the line instead of version 1" in said
+        assert "Gate threshold_holds passed" in said
+
+    def test_the_line_of_the_address_is_shown_and_kept(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        app = opened("pages/live.py", line=COLLECTING)
+        assert app.selectbox[0].value == COLLECTING
+        assert "has no model" in words(app)
+        app.selectbox[0].select(LINE).run()
+        assert app.query_params["line"] == LINE
+        assert len(app.get("vega_lite_chart")) == 2
+
+    def test_an_unknown_line_is_said(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        assert "no line of the name" in words(opened("pages/live.py", line="gone"))
+
+    def test_pictures_gone_from_the_store_are_words(self, here: Installation, tmp_path: Path) -> None:
+        given.tell_the_story(here, now=time.time())
+        shutil.rmtree(tmp_path / "objects" / "heatmaps")
+        app = opened("pages/live.py", line=LINE)
+        assert (
+            len(
+                [
+                    warning
+                    for warning in app.warning
+                    if "no longer in the object store" in warning.value.replace("\\", "")
+                ]
+            )
+            == 8
+        )
+
+    def test_a_refused_version_is_said(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        here.ledger.record(
+            [ModelAlert(line=LINE, version=3, serving=2, reason="digest differs", raised_at=time.time())]
+        )
+        assert "Version 3 was refused" in opened("pages/live.py", line=LINE).error[0].value
+
+
+class TestReview:
+    def test_a_verdict_is_in_the_ledger_before_the_page_says_so(self, here: Installation) -> None:
+        app = self._desk(here, 3.0, 4.0)
+        app.text_input[0].input(MARKUP).run()
+        app.button(key=f"defect {LINE} part-1").click().run()
+        (review,) = here.ledger.reviews(LINE)
+        assert (review.image_id, review.says, review.note) == ("part-1", "defect", MARKUP)
+        assert "Saved: part-1 is a defect" in words(app).replace("\\", "")
+        assert app.button(key=f"normal {LINE} part-0")
+        assert MARKUP in [text.value for text in app.text]
+
+    def test_undo_brings_the_image_back_for_another_review(self, here: Installation) -> None:
+        app = self._desk(here, 3.0, 4.0)
+        app.button(key=f"defect {LINE} part-1").click().run()
+        app.button(key="undo").click().run()
+        app.button(key=f"normal {LINE} part-1").click().run()
+        assert [review.says for review in sorted(here.ledger.reviews(LINE), key=lambda review: review.at)] == [
+            "defect",
+            "normal",
+        ]
+        assert "Reviewed (1)" in [expander.label for expander in app.expander]
+
+    def test_skip_then_all_done_then_again(self, here: Installation) -> None:
+        app = self._desk(here, 3.0)
+        app.button(key="skip").click().run()
+        assert "Nothing is waiting" in words(app)
+        app.button(key="unskip").click().run()
+        assert app.button(key=f"unsure {LINE} part-0")
+        assert here.ledger.reviews(LINE) == []
+
+    def test_a_missing_image_is_words_and_can_still_be_judged(self, here: Installation) -> None:
+        app = self._desk(here, 3.0)
+        assert "no longer in the object store" in words(app).replace("\\", "")
+        app.button(key=f"unsure {LINE} part-0").click().run()
+        assert [review.says for review in here.ledger.reviews(LINE)] == ["unsure"]
+
+    def test_pictures_and_the_nearest_normal_patch(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        assert len(opened("pages/review.py", line=LINE).get("image")) == 4
+
+    def _desk(self, here: Installation, *scores: float) -> AppTest:
+        for number, score in enumerate(scores):
+            here.ledger.record([given.verdict(LINE, number, at=time.time() - len(scores) + number, score=score)])
+        return opened("pages/review.py", line=LINE)
+
+
+class TestModels:
+    def test_versions_with_marks_and_gates(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        app = opened("pages/models.py", line=LINE)
+        assert [header.value for header in app.subheader] == ["Version 2", "Version 1"]
+        said = words(app).replace("\\", "")
+        assert "champion" in said
+        assert "previous" in said
+        assert "learnt from: 120 images 1 left out" in said
+        assert "0.4 % to 3.0 %" in said
+        assert "threshold_holds: well within" in said
+
+    def test_rolling_back_needs_a_reason_and_is_announced(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        app = opened("pages/models.py", line=LINE)
+        app.button(key=f"do {LINE} 2").click().run()
+        assert "give a reason" in words(app)
+        assert here.registry.pointers(LINE).champion == 2
+        app.text_input(key=f"why {LINE} 2").input("flags good parts")
+        app.button(key=f"do {LINE} 2").click().run()
+        assert here.registry.pointers(LINE).champion == 1
+        assert "Version 1 is the champion now" in words(app)
+
+    def test_promoting_an_older_version(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        app = opened("pages/models.py", line=LINE)
+        app.text_input(key=f"why {LINE} 1").input("new lamps are gone")
+        app.button(key=f"do {LINE} 1").click().run()
+        assert here.registry.pointers(LINE).champion == 1
+
+    def test_a_broken_manifest_is_said(self, here: Installation, tmp_path: Path) -> None:
+        given.tell_the_story(here, now=time.time())
+        (manifest,) = (tmp_path / "objects" / "models").glob("*/versions/1/manifest.json")
+        manifest.write_text("{")
+        assert "manifest cannot be read" in words(opened("pages/models.py", line=LINE))
+
+    def test_a_line_without_versions(self, here: Installation) -> None:
+        here.ledger.record([given.collected("new", 1, at=time.time())])
+        assert "No version yet" in words(opened("pages/models.py", line="new"))

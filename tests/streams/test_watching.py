@@ -1,0 +1,297 @@
+"""The watcher's handler over real records, monitors and a real ledger: incidents, requests, redelivery, restart."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detectors.errors import InvalidInput, Unavailable
+from detectors.manifest import DriftReference
+from streams.bus import Record
+from streams.calibrating import SIGNALS
+from streams.ledger import Ledger
+from streams.messages import (
+    Collected,
+    DriftIncident,
+    LineImage,
+    Message,
+    ModelPromoted,
+    RetrainRequest,
+    Signals,
+    Verdict,
+    encode,
+)
+from streams.settings import LineConfig
+from streams.watching import TOPICS, History, WatchHandler, recorded_in
+
+CONFIG = LineConfig(retrain_images=20, cold_start_images=10, cooldown_s=60.0)
+NOW = 5_000.0
+
+
+def row(rng: np.random.Generator, *, bulk: float = 0.0, peak: float = 0.0) -> dict[str, float]:
+    values = np.array([5.0, 3.0, 120.0, 30.0, 9.0]) + rng.standard_normal(5) + np.array([peak, bulk, 0, 0, 0])
+    return dict(zip(SIGNALS, values.tolist(), strict=True))
+
+
+def reference(_line: str = "tiles", version: int = 1) -> DriftReference:
+    rng = np.random.default_rng(100 + version)
+    rows = [row(rng) for _ in range(60)]
+    return DriftReference(**{name: tuple(each[name] for each in rows) for name in SIGNALS})
+
+
+def verdicts(first: int, images: int, *, line: str = "tiles", version: int = 1, bulk: float = 0.0) -> list[Message]:
+    """One verdict a second; image ids and times are numbers."""
+    rng = np.random.default_rng(first + 7)
+    return [
+        Verdict(
+            line=line, image_id=f"{line}-{at}", version=version, score=5.0, threshold=9.0, threshold_revision=1,
+            flagged=False,
+            signals=Signals(**row(rng, bulk=bulk)), taken_at=float(at), judged_at=float(at), latency_ms=1.0,
+            image_key=f"images/{line}/{at}.png",
+        )
+        for at in range(first, first + images)
+    ]  # fmt: skip
+
+
+def collected(first: int, images: int, *, line: str = "tiles") -> list[Message]:
+    return [
+        Collected(
+            line=line, collected_at=float(at),
+            image=LineImage(
+                line=line, image_id=f"{line}-{at}", taken_at=float(at), digest="00", key=f"images/{at}", size_bytes=1
+            ),
+        )
+        for at in range(first, first + images)
+    ]  # fmt: skip
+
+
+def promoted(version: int, *, sequence: int, at: float, previous: int | None = None) -> ModelPromoted:
+    return ModelPromoted(
+        line="tiles", version=version, previous=previous, sequence=sequence, by="driftline", why="gates passed", at=at
+    )
+
+
+def records(messages: Iterable[Message], *, first: int = 0) -> list[Record]:
+    return [
+        Record(each.topic, 0, first + n, each.line.encode(), (), encode(each), 0.0) for n, each in enumerate(messages)
+    ]
+
+
+def nothing_recorded(_line: str, _version: int) -> Iterable[Verdict]:
+    return ()
+
+
+def handler(history: History = nothing_recorded, *, config: LineConfig = CONFIG) -> WatchHandler:
+    return WatchHandler(reference, lambda _: config, lambda: NOW, history=history)
+
+
+def after_restart(ledger: Ledger) -> WatchHandler:
+    return WatchHandler(reference, lambda _: CONFIG, lambda: NOW, history=ledger.history, recorded=recorded_in(ledger))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger.open(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+
+
+def take(watcher: WatchHandler, messages: Sequence[Message], *, batch: int = 64) -> list[Message]:
+    """What a watcher says to messages that come in batches."""
+    said: list[Message] = []
+    for start in range(0, len(messages), batch):
+        said += watcher.handle(records(messages[start : start + batch])).messages
+    return said
+
+
+def identities(messages: Iterable[Message]) -> list[str]:
+    return [message.identity for message in messages]
+
+
+STEADY = verdicts(0, 100)
+STEP = verdicts(100, 60, bulk=3.0)
+
+
+def test_a_step_opens_an_incident_and_asks_for_a_model_of_images_from_the_alarm_on() -> None:
+    watcher = handler()
+    assert take(watcher, STEADY) == []
+    opened, request = take(watcher, STEP)
+    assert isinstance(opened, DriftIncident)
+    assert (opened.kind, opened.state, opened.signal, opened.version) == ("covariate_drift", "opened", "bulk", 1)
+    assert 100 <= opened.after_images <= 115
+    assert opened.alarm_image_id == f"tiles-{opened.after_images}"
+    assert opened.at == float(opened.after_images)
+    assert isinstance(request, RetrainRequest)
+    first = opened.after_images
+    assert request.image_keys == tuple(f"images/tiles/{at}.png" for at in range(first, first + 20))
+    assert (request.incident_id, request.alarm_at, request.requested_at) == (opened.incident_id, opened.at, NOW)
+
+
+def test_redelivery_says_the_same_and_moves_nothing() -> None:
+    watcher = handler()
+    take(watcher, STEADY)
+    said = take(watcher, STEP)
+    monitor = watcher.monitor("tiles")
+    assert monitor
+    before, state = monitor.state, watcher.state("tiles")
+    assert take(watcher, STEP) == said
+    assert take(watcher, STEP, batch=1) == said
+    assert (monitor.state, watcher.state("tiles")) == (before, state)
+
+
+def test_batches_make_no_difference() -> None:
+    one, two = handler(), handler()
+    assert take(one, STEADY + STEP, batch=1) == take(two, STEADY + STEP, batch=1000)
+
+
+def test_after_a_restart_the_same_records_say_the_same(ledger: Ledger) -> None:
+    whole = handler()
+    said = take(whole, STEADY + STEP)
+    ledger.record(STEADY + STEP[:5])
+    late = after_restart(ledger)
+    assert identities(take(late, STEP)) == identities(said)
+    assert late.state("tiles") == whole.state("tiles")
+    one, two = late.monitor("tiles"), whole.monitor("tiles")
+    assert one
+    assert two
+    assert one.state == two.state
+
+
+def test_a_recorder_that_is_ahead_is_no_matter(ledger: Ledger) -> None:
+    said = take(handler(), STEADY + STEP)
+    ledger.record(STEADY + STEP)
+    late = after_restart(ledger)
+    assert identities(take(late, STEP)) == identities(said)
+    monitor = late.monitor("tiles")
+    assert monitor
+    assert monitor.state.judged == 160
+
+
+def test_late_and_old_and_repeated_verdicts_are_not_watched() -> None:
+    watcher = handler()
+    take(watcher, STEADY)
+    monitor = watcher.monitor("tiles")
+    assert monitor
+    before = monitor.state
+    late = [Verdict(**{**{f: getattr(each, f) for f in each.__struct_fields__}, "late": True}) for each in STEP]
+    assert take(watcher, [*late, *verdicts(900, 60, version=0, bulk=3.0), *STEADY]) == []
+    assert monitor.state == before
+
+
+def test_a_new_version_closes_the_incident_and_starts_afresh() -> None:
+    for news in (verdicts(200, 1, version=2), [promoted(2, sequence=2, at=200.0, previous=1)]):
+        watcher = handler()
+        opened, _ = take(watcher, STEADY + STEP)
+        (closed,) = take(watcher, news)
+        assert isinstance(closed, DriftIncident)
+        assert isinstance(opened, DriftIncident)
+        assert (closed.incident_id, closed.state, closed.at) == (opened.incident_id, "closed", 200.0)
+        assert watcher.state("tiles").version == 2
+        assert watcher.state("tiles").request_id is None
+        monitor = watcher.monitor("tiles")
+        assert monitor
+        assert monitor.state.judged == len([each for each in news if isinstance(each, Verdict)])
+        assert take(watcher, news) == [closed], "redelivered"
+
+
+def test_an_incident_of_the_old_version_is_closed_although_the_watcher_restarted_between(ledger: Ledger) -> None:
+    said = take(handler(), STEADY + STEP)
+    ledger.record(STEADY + STEP + said)
+    (closed,) = take(after_restart(ledger), verdicts(200, 1, version=2))
+    assert isinstance(closed, DriftIncident)
+    assert isinstance(said[0], DriftIncident)
+    assert (closed.incident_id, closed.state) == (said[0].incident_id, "closed")
+
+
+def test_a_rollback_goes_back_to_the_older_version_and_ignores_stragglers() -> None:
+    watcher = handler()
+    take(watcher, [promoted(1, sequence=1, at=0.0), *STEADY, promoted(2, sequence=2, at=150.0, previous=1)])
+    assert watcher.state("tiles").version == 2
+    take(watcher, [promoted(1, sequence=3, at=160.0, previous=2), *verdicts(170, 3, version=2), *verdicts(173, 5)])
+    assert watcher.state("tiles").version == 1
+    take(watcher, [promoted(2, sequence=2, at=150.0, previous=1)])
+    assert watcher.state("tiles").version == 1, "an old promotion that comes again"
+
+
+def test_an_ended_request_is_heard_of_and_comes_again_after_a_rest(ledger: Ledger) -> None:
+    watcher = after_restart(ledger)
+    said = take(watcher, STEADY + STEP)
+    ledger.record(said)
+    (first,) = [each for each in said if isinstance(each, RetrainRequest)]
+    assert take(watcher, verdicts(160, 40, bulk=3.0)) == []
+    ledger.end_request(first.request_id, outcome="refused", version=None, detail="recall", at=200.0)
+    (second,) = take(watcher, verdicts(200, 90, bulk=3.0))
+    assert isinstance(second, RetrainRequest)
+    assert second.request_id != first.request_id
+    assert second.image_keys[-1] == "images/tiles/260.png"
+    assert len(second.image_keys) == 20
+
+
+def test_a_cold_start_asks_once_also_after_a_restart(ledger: Ledger) -> None:
+    images = collected(0, 15)
+    (request,) = take(handler(), images)
+    assert isinstance(request, RetrainRequest)
+    assert (request.cause, request.image_keys) == ("cold_start", tuple(f"images/{n}" for n in range(10)))
+    ledger.record(images[:6])
+    late = after_restart(ledger)
+    (again,) = take(late, images[6:])
+    assert isinstance(again, RetrainRequest)
+    assert (again.identity, again.image_keys) == (request.identity, request.image_keys)
+
+
+def test_collected_images_of_a_line_with_a_model_ask_for_nothing() -> None:
+    watcher = handler()
+    take(watcher, STEADY)
+    assert take(watcher, collected(500, 30)) == []
+
+
+def test_lines_do_not_mix() -> None:
+    watcher = handler()
+    pairs = zip(STEADY + STEP, verdicts(0, 160, line="doors"), strict=True)
+    said = take(watcher, [message for pair in pairs for message in pair])
+    assert {message.line for message in said} == {"tiles"}
+    assert identities(said) == identities(take(handler(), STEADY + STEP))
+
+
+@pytest.mark.parametrize("images", [None, 5])
+def test_a_version_that_cannot_be_watched_is_said_and_stops_nothing(
+    images: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = reference()
+    short = DriftReference(**{name: getattr(whole, name)[:images] for name in SIGNALS}) if images else None
+    watcher = WatchHandler(lambda *_: short, lambda _: CONFIG, lambda: NOW, history=nothing_recorded)
+    assert take(watcher, STEADY + STEP) == []
+    assert len(caplog.records) == 1
+    assert "not watched" in caplog.text
+
+
+def test_what_is_no_message_is_refused_and_the_rest_of_its_batch_is_not_lost() -> None:
+    watcher = handler()
+    take(watcher, STEADY)
+    batch = records(STEP)
+    broken = Record("verdicts", 0, 999, b"tiles", (), b'{"line": 1}', 0.0)
+    with pytest.raises(InvalidInput, match="Verdict"):
+        watcher.handle([*batch, broken])
+    singles = [message for each in batch for message in watcher.handle([each]).messages]
+    assert identities(singles) == identities(take(handler(), STEADY + STEP))
+    with pytest.raises(InvalidInput, match="is not watched"):
+        watcher.handle([Record("images", 0, 0, b"tiles", (), b"", 0.0)])
+
+
+def test_a_ledger_that_is_away_changes_nothing() -> None:
+    away = [True]
+
+    def history(_line: str, _version: int) -> Iterable[Verdict]:
+        if away.pop():
+            raise Unavailable("the ledger does not answer")
+        return ()
+
+    watcher = handler(history)
+    with pytest.raises(Unavailable):
+        take(watcher, STEADY)
+    assert watcher.state("tiles").version is None
+    away.append(False)
+    assert identities(take(watcher, STEADY + STEP)) == identities(take(handler(), STEADY + STEP))
+
+
+def test_the_topics_are_those_it_takes() -> None:
+    assert TOPICS == ("verdicts", "collected", "promotions")
