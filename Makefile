@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PYTHONUNBUFFERED := 1
+export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test check format install bench pins services services-down clean
 

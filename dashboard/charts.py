@@ -3,17 +3,16 @@
 Both charts share the time axis by taking the same `span`, so that the drift moment and the swap stand above each other.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 
 import altair as alt
 import pandas as pd
 
-FLAGGED = "#c2410c"
-THRESHOLD = "#b91c1c"
+FLAGGED = "#ea580c"
+THRESHOLD = "#dc2626"
 NORMAL = "#9ca3af"
-VERSION_COLOURS = ("#2563eb", "#0d9488", "#7c3aed", "#ca8a04", "#be185d", "#4d7c0f")
-MARK_COLOURS = {"drift": "#c2410c", "swap": "#15803d", "refused": "#991b1b"}
+VERSION_COLOURS = ("#3b82f6", "#14b8a6", "#a855f7", "#d4a106", "#ec4899", "#84a016")
+MARK_COLOURS = {"drift": "#ea580c", "swap": "#16a34a", "refused": "#dc2626"}
 LANES = 3
 _AXIS_PX = 46
 _NAME_PX = 66
@@ -21,6 +20,7 @@ _DAY_S = 86_400
 _LANE_PX = 15
 
 Span = tuple[datetime, datetime]
+Layer = alt.Chart | alt.LayerChart | alt.FacetChart
 
 
 def score_chart(points: pd.DataFrame, marks: pd.DataFrame, *, span: Span) -> alt.LayerChart:
@@ -38,13 +38,13 @@ def score_chart(points: pd.DataFrame, marks: pd.DataFrame, *, span: Span) -> alt
     flagged = base.transform_filter("datum.flagged").mark_point(
         size=75, shape="diamond", filled=True, opacity=0.95, stroke=FLAGGED, strokeWidth=2
     )
-    layers = [
+    layers: list[Layer] = [
         _level(1.0, THRESHOLD, "threshold"),
         alt.layer(normal, flagged),
         _rules(marks, span),
         *_labels(marks, span),
     ]
-    return _joined(layers, height_px=330, top_px=_LANE_PX * LANES + 6)
+    return _joined(layers, height_px=290, top_px=_LANE_PX * LANES + 6)
 
 
 def bulk_chart(points: pd.DataFrame, marks: pd.DataFrame, *, span: Span) -> alt.LayerChart:
@@ -57,23 +57,23 @@ def bulk_chart(points: pd.DataFrame, marks: pd.DataFrame, *, span: Span) -> alt.
         y=_height("bulk_z", "bulk, robust sd"), tooltip=_tooltip("bulk", "bulk_z")
     )
     running = base.mark_line(strokeWidth=2.5).encode(y=_height("bulk_running", "bulk, robust sd"))
-    layers = [_level(0.0, NORMAL, "normal"), alt.layer(dots, running), _rules(marks, span)]
-    return _joined(layers, height_px=250, top_px=4)
+    layers: list[Layer] = [_level(0.0, NORMAL, "normal"), alt.layer(dots, running), _rules(marks, span)]
+    return _joined(layers, height_px=210, top_px=4)
 
 
-def _joined(layers: Sequence[alt.Chart | alt.LayerChart], *, height_px: int, top_px: int) -> alt.LayerChart:
+def _joined(layers: list[Layer], *, height_px: int, top_px: int) -> alt.LayerChart:
     padding = {"top": top_px, "left": 4, "right": _NAME_PX, "bottom": 4}
-    return alt.layer(*layers).resolve_scale(color="independent").properties(height=height_px, padding=padding)
+    joined = alt.layer(*layers).resolve_scale(color="independent")
+    chart: alt.LayerChart = joined.properties(height=height_px, padding=padding)
+    return chart
 
 
 def _rules(marks: pd.DataFrame, span: Span) -> alt.Chart:
     """A vertical dashed rule at each mark."""
     what = [alt.Tooltip("words:N", title="what"), _when()]
-    return (
-        alt.Chart(_painted(marks))
-        .mark_rule(strokeWidth=2, strokeDash=[6, 3])
-        .encode(x=_time(span), color=_painted_by(), tooltip=what)
-    )
+    rule = alt.Chart(_painted(marks)).mark_rule(strokeWidth=2, strokeDash=[6, 3])
+    rules: alt.Chart = rule.encode(x=_time(span), color=_painted_by(), tooltip=what)
+    return rules
 
 
 def _labels(marks: pd.DataFrame, span: Span) -> list[alt.Chart]:
@@ -81,7 +81,8 @@ def _labels(marks: pd.DataFrame, span: Span) -> list[alt.Chart]:
     text = alt.Chart(_painted(marks)).encode(x=_time(span), color=_painted_by(), text="words:N")
     drawn = text.mark_text(align="left", baseline="bottom", dx=-2, fontSize=12, fontWeight="bold")
     return [
-        drawn.transform_filter(f"datum.lane == {lane}").encode(y=alt.value(-3 - lane * _LANE_PX)) for lane in range(LANES)
+        drawn.transform_filter(f"datum.lane == {lane}").encode(y=alt.value(-3 - lane * _LANE_PX))
+        for lane in range(LANES)
     ]
 
 
@@ -93,14 +94,14 @@ def _painted_by() -> alt.Color:
     return alt.Color("colour:N", scale=None, legend=None)
 
 
-def _level(value: float, colour: str, words: str) -> alt.LayerChart:
+def _level(value: float, colour: str, words: str) -> Layer:
     """A horizontal line with its name beyond the right end; unseen, the longest name keeps all charts as wide."""
     table = alt.Chart(pd.DataFrame({"level": [value], "words": [words]}))
     rule = table.mark_rule(color=colour, strokeWidth=1.5).encode(y="level:Q")
     name = table.mark_text(align="left", color=colour, dx=6, fontSize=12)
     place = name.encode(y="level:Q", x=alt.value("width"))
     room = place.mark_text(align="left", dx=6, fontSize=12, opacity=0).encode(text=alt.value("threshold"))
-    return rule + room + place.encode(text="words:N")
+    return alt.layer(rule, room, place.encode(text="words:N"))
 
 
 def _time(span: Span) -> alt.X:

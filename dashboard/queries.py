@@ -151,7 +151,7 @@ def span_of(verdicts: Sequence[Verdict]) -> tuple[datetime, datetime]:
 
 
 def alarms(ledger: Ledger, line: str) -> list[Alarm]:
-    """The alarms of a line, oldest first. Of a closed incident the ledger keeps the end; its alarm image has the beginning."""
+    """The alarms of a line, oldest first. The ledger keeps how a closed one ended; its alarm image has the start."""
     found = []
     for incident in ledger.incidents(line):
         if incident.state == "opened":

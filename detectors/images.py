@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import (
     BmpImagePlugin,
-    Image as Picture,
     ImageFile,
     ImageOps,
     JpegImagePlugin,
@@ -20,6 +19,7 @@ from PIL import (
     TiffImagePlugin,
     WebPImagePlugin,
 )
+from PIL import Image as Picture
 from scipy import ndimage
 
 from detectors.errors import ImageError, InvalidInput
@@ -60,8 +60,8 @@ _BITS_PER_SAMPLE = 258
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
     """The pixels of a JPEG, PNG, BMP, TIFF or WebP file as uint8 RGB `image_HWC`.
 
-    EXIF rotation is applied; 16-bit grey is scaled by 1/257 (12-bit TIFF by 255/4095), not clipped; palette and CMYK become
-    RGB; pixels with transparency are laid on white, as a viewer shows them. Of several frames the first counts.
+    EXIF rotation is applied; 16-bit grey is scaled by 1/257 (12-bit TIFF by 255/4095), not clipped; palette and CMYK
+    become RGB; pixels with transparency are laid on white, as a viewer shows them. Of several frames the first counts.
 
     Raises ImageError for bytes that can never be decoded (empty, truncated, no image, a pixel format whose range is
     unknown) and, from the header and before decoding, for more than `max_pixels`.
@@ -107,7 +107,8 @@ class ImageStatistics:
 def statistics(image: Image) -> ImageStatistics:
     """Brightness, contrast and sharpness of an image, whatever its size.
 
-    Grey is ITU-R 601 luma; large images are averaged down first, so that cameras of any resolution are told by the same scale.
+    Grey is ITU-R 601 luma; large images are averaged down first, so that cameras of any resolution are told by the same
+    scale.
 
     >>> statistics(np.full((40, 50, 3), 128, np.uint8))
     ImageStatistics(mean=128.0, contrast=0.0, sharpness=0.0)

@@ -1,8 +1,9 @@
 """Nearest rows of a memory bank, with distances that do not depend on the company a query comes in.
 
-Faiss (flat, exact) finds candidates; beyond a certain batch it uses BLAS, which is three times as fast but whose distances are
-1e-4 off and change with the batch. So a few more candidates than asked for are taken, their distances computed anew from differences
-in float64, and sorted. Where the error could have kept a nearer row out, the query is searched again without BLAS.
+Faiss (flat, exact) finds candidates; beyond a certain batch it uses BLAS, which is three times as fast but whose
+distances are 1e-4 off and change with the batch. So a few more candidates than asked for are taken, their distances
+computed anew from differences in float64, and sorted. Where the error could have kept a nearer row out, the query is
+searched again without BLAS.
 
 Shape legend: N queries, M bank rows, D dimensions, K neighbours, C candidates.
 """
@@ -71,14 +72,14 @@ class NearestNeighbours:
         found_NC, candidates_NC = self._index.search(queries_ND, min(k + SPARE, self.rows))
         squares_NK, rows_NK = self._ranked(queries_ND, candidates_NC, k)
         if candidates_NC.shape[1] < self.rows:
-            # Rows that are no candidates have a computed square of at least the last candidate's; its error is below this.
+            # The computed square of a row left out is at least the last candidate's; its error is below this.
             error_N = _UNIT * (queries_ND.shape[1] + 4) * (_squares(queries_ND) + self._longest_square)
             doubtful_N = squares_NK[:, -1] >= found_NC[:, -1] - error_N
             squares_NK[doubtful_N], rows_NK[doubtful_N] = self._search_slowly(queries_ND[doubtful_N], k)
         return squares_NK, rows_NK
 
     def _search_slowly(self, queries_ND: NDArray[np.float32], k: int) -> tuple[NDArray[np.float64], _Rows]:
-        """The same in batches so small that faiss computes differences too: its error is then relative to the distance."""
+        """The same in batches so small that faiss computes differences: its error is relative to the distance."""
         squares_NK, rows_NK = np.empty((len(queries_ND), k)), np.empty((len(queries_ND), k), np.int64)
         step = max(1, min(64, (_BLAS_FROM - 1) // queries_ND.shape[1]))
         for start in range(0, len(queries_ND), step):
@@ -105,6 +106,8 @@ def _squares(rows_ND: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _check_matrix(matrix: NDArray[np.float32], what: str) -> None:
     if matrix.ndim != 2 or matrix.dtype != np.float32 or matrix.shape[1] == 0:
-        raise InvalidInput(f"{what} of shape {matrix.shape} and type {matrix.dtype}; float32 (rows, dimensions) is needed")
+        raise InvalidInput(
+            f"{what} of shape {matrix.shape} and type {matrix.dtype}; float32 (rows, dimensions) is needed"
+        )
     if not np.isfinite(matrix).all():
         raise InvalidInput(f"{what} hold NaN or infinity; drop the images they come from")

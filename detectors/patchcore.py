@@ -1,8 +1,8 @@
 """PatchCore: the distance of a patch to the nearest patch of normal images, kept in a memory bank of fixed size.
 
-Roth et al. 2022 (arXiv 2106.08265). *Differences from the paper*: the bank has a fixed number of rows rather than a share of the
-patches, so latency does not grow with the data; patch distances are not reweighted (equation 7), image scores are made in
-`detectors.calibration`.
+Roth et al. 2022 (arXiv 2106.08265). *Differences from the paper*: the bank has a fixed number of rows rather than a
+share of the patches, so latency does not grow with the data; patch distances are not reweighted (equation 7), image
+scores are made in `detectors.calibration`.
 
 Shape legend: B images, H x W patch grid, D dimensions, M bank rows.
 """
@@ -21,8 +21,8 @@ from detectors.neighbours import NearestNeighbours
 class PatchCore:
     """Detector of one class: every image of the fit is taken for normal.
 
-    `bank`: rows at most; `seed`: of the coreset's projection and first row; `neighbours`: nearest rows whose mean distance is the score
-    of a patch.
+    `bank`: rows at most; `seed`: of the coreset's projection and first row; `neighbours`: nearest rows whose mean
+    distance is the score of a patch.
 
     >>> patches_BHWD = np.random.default_rng(0).normal(size=(3, 4, 4, 8)).astype(np.float32)
     >>> detector = PatchCore(bank=20).fit(patches_BHWD)
@@ -68,8 +68,8 @@ class PatchCore:
     def left_out_maps(self) -> Maps:
         """Maps of the images of the fit, each by the bank rows that other images gave.
 
-        A little pessimistic: rows that other images would have given in its place are not in the bank. Raises InvalidInput on a restored
-        detector, and where one image gave all rows.
+        A little pessimistic: rows that other images would have given in its place are not in the bank. Raises
+        InvalidInput on a restored detector, and where one image gave all rows.
         """
         bank_MD = self._fitted_bank()
         if self._fitted is None:
@@ -95,7 +95,9 @@ class PatchCore:
         require_patches(patches_HWD[None])
         height, width = patches_HWD.shape[:2]
         if not (0 <= row < height and 0 <= column < width):
-            raise InvalidInput(f"patch ({row}, {column}) of a grid of {height} x {width}; count rows and columns from 0")
+            raise InvalidInput(
+                f"patch ({row}, {column}) of a grid of {height} x {width}; count rows and columns from 0"
+            )
         distances_11, rows_11 = bank.search(patches_HWD[row, column][None], 1)
         image, its_row, its_column = (int(part) for part in self._provenance_M3[rows_11[0, 0]])
         return Neighbour(image=image, row=its_row, column=its_column, distance=float(distances_11[0, 0]))
@@ -117,7 +119,9 @@ class PatchCore:
                 raise InvalidInput(f"provenance of shape {provenance_M3.shape} and type {provenance_M3.dtype}")
             detector._keep(bank_MD, provenance_M3)
         except (KeyError, TypeError, InvalidInput) as error:
-            raise ArtifactError(f"not the state of a patchcore detector ({error}); publish the version again") from error
+            raise ArtifactError(
+                f"not the state of a patchcore detector ({error}); publish the version again"
+            ) from error
         return detector
 
     def _keep(self, bank_MD: NDArray[np.float32], provenance_M3: NDArray[np.int32]) -> None:
@@ -128,7 +132,8 @@ class PatchCore:
     def _distances(self, bank: NearestNeighbours, patches_BHWD: Patches) -> Maps:
         queries_ND = patches_BHWD.reshape(-1, patches_BHWD.shape[3])
         distances_NK, _ = bank.search(queries_ND, min(self._neighbours, bank.rows))
-        return distances_NK.mean(axis=1).reshape(patches_BHWD.shape[:3])
+        maps_BHW: Maps = distances_NK.mean(axis=1).reshape(patches_BHWD.shape[:3])
+        return maps_BHW
 
     def _fitted_search(self) -> NearestNeighbours:
         if self._search is None:

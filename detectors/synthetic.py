@@ -1,10 +1,11 @@
 """Defects drawn into images at graded strength, for the gates: do the models find what was not there before?
 
-A defect changes grey in proportion to the image's own range at its place, so that `strength` means the same on dark and on bright images: 1.0
-is plainly visible, 0.2 subtle.
+A defect changes grey in proportion to the image's own range (2nd to 98th percentile), so that `strength` means the same
+on dark and on bright images: 1.0 is plainly visible, 0.2 subtle.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ LEAST_RANGE = 40.0
 
 
 def draw_defect(image: Image, *, kind: str, strength: float, rng: np.random.Generator) -> tuple[Image, Mask]:
-    """A copy of the image with one defect, and where it is (`mask_HW`). Strength in (0, 1]; nothing outside the mask changes.
+    """A copy of the image with one defect, and where it is (`mask_HW`). Strength in (0, 1]; nothing outside the mask
+    changes.
 
     Raises InvalidInput for an array that is no uint8 RGB image, a kind nobody knows, or a strength outside its range.
 
@@ -87,8 +89,9 @@ def _stroke(shape: tuple[int, int], rng: np.random.Generator, points: NDArray[np
     moved = points - points.mean(0) + _place(shape, rng)
     reach = max(width, 0.8) + 0.5
     window = _window(shape, moved.min(0) - reach, moved.max(0) + reach)
-    at = np.stack(np.mgrid[window], -1).astype(np.float64)
-    distance = np.min([_to_segment(at, a, b) for a, b in zip(moved, moved[1:], strict=False)], axis=0)
+    rows, columns = np.mgrid[window]
+    at = np.stack([rows, columns], -1).astype(np.float64)
+    distance = np.min([_to_segment(at, a, b) for a, b in pairwise(moved)], axis=0)
     return _pasted(shape, window, np.clip(reach - distance, 0, 1))
 
 
@@ -99,8 +102,10 @@ def _to_segment(at: NDArray[np.float64], start: NDArray[np.float64], end: NDArra
     return distance
 
 
-def _blob(shape: tuple[int, int], rng: np.random.Generator, *, radius: float, softness: float, waviness: float) -> Plane:
-    """A closed shape around a random place; `radius` in shares of the shorter side, its outline waving by `waviness`."""
+def _blob(
+    shape: tuple[int, int], rng: np.random.Generator, *, radius: float, softness: float, waviness: float
+) -> Plane:
+    """A closed shape around a random place; `radius` in shares of the shorter side, its outline waves by `waviness`."""
     centre = _place(shape, rng)
     radius_px = max(radius * min(shape), 1.5)
     window = _window(shape, centre - 4 * radius_px - 3, centre + 4 * radius_px + 3)
@@ -117,11 +122,14 @@ def _blob(shape: tuple[int, int], rng: np.random.Generator, *, radius: float, so
 
 def _place(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
     """A place well inside the image, (row, column)."""
-    return rng.uniform(0.2, 0.8, 2) * (np.asarray(shape) - 1)
+    place: NDArray[np.float64] = rng.uniform(0.2, 0.8, 2) * (np.asarray(shape) - 1)
+    return place
 
 
 def _window(shape: tuple[int, int], low: NDArray[np.float64], high: NDArray[np.float64]) -> tuple[slice, slice]:
-    """The part of the image from `low` to `high` (row, column): a defect on a large image costs no more than its own size."""
+    """The part of the image from `low` to `high` (row, column): a defect on a large image costs no more than its own
+    size.
+    """
     rows, columns = (
         slice(max(0, int(np.floor(a))), min(side, int(np.ceil(b)) + 1))
         for a, b, side in zip(low, high, shape, strict=True)

@@ -208,13 +208,18 @@ class Supervisor:
 
 
 def child_environ(environ: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """The environment of a part: ours, these settings, Dagster's home, and few threads each, for many processes share the cores."""
+    """The environment of a part: ours, these settings, Dagster's home, and one thread each.
+
+    Many processes share the cores: two that each run two threads wait for one another at every layer of the network and spend ten times the
+    work on it (measured under load: 0.6 s of processor time an image against 0.04 s).
+    """
     return {
         **environ,
         **settings.environ(),
         "DAGSTER_HOME": str(settings.home / "dagster"),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
-        "OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2)))),
+        "OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", "1"),
+        "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONUNBUFFERED": "1",
     }
 

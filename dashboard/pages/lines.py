@@ -5,6 +5,7 @@ import time
 import streamlit as st
 
 from dashboard.choosing import nothing_yet
+from dashboard.frame import show
 from dashboard.queries import LineCard, cards, kind_in_words
 from dashboard.sources import in_words, sources
 from dashboard.words import ago, plain, share, short
@@ -92,5 +93,4 @@ def _links(line: str) -> None:
 
 
 if __name__ == "__main__":
-    with in_words():
-        page()
+    show(page, __file__)

@@ -7,6 +7,7 @@ import streamlit as st
 from dashboard import charts
 from dashboard.choosing import chosen_line
 from dashboard.events import Event, events, refusal_in_words, standing_alert
+from dashboard.frame import show
 from dashboard.queries import alarms, marks_table, references, span_of, verdict_table
 from dashboard.sources import in_words, sources, thumbnail, viewer_zone
 from dashboard.words import clock, figure, plain, short
@@ -109,5 +110,4 @@ def _flagged_image(verdict: Verdict) -> None:
 
 
 if __name__ == "__main__":
-    with in_words():
-        page()
+    show(page, __file__)

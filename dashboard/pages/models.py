@@ -6,8 +6,9 @@ import streamlit as st
 
 from dashboard.choosing import chosen_line
 from dashboard.events import CAUSE_IN_WORDS
+from dashboard.frame import show
 from dashboard.queries import Colour
-from dashboard.sources import in_words, person, sources, viewer_zone
+from dashboard.sources import person, sources, viewer_zone
 from dashboard.versions import VersionCard, VersionShelf, shelf
 from dashboard.words import clock, figure, plain, share, short
 from detectors.errors import DriftlineError
@@ -175,5 +176,4 @@ def _parent(manifest: Manifest) -> str:
 
 
 if __name__ == "__main__":
-    with in_words():
-        page()
+    show(page, __file__)

@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboard.choosing import chosen_line
 from dashboard.desk import ReviewDesk, Reviewed, review_desk, reviewed
+from dashboard.frame import show
 from dashboard.pictures import Shown
 from dashboard.queries import Colour
 from dashboard.sources import crop, framed, in_words, person, sources, thumbnail, viewer_zone
@@ -54,7 +55,7 @@ def _outcome(line: str) -> None:
 
 
 def _image(line: str, desk: ReviewDesk, verdict: Verdict) -> None:
-    pictures, panel = st.columns([10, 4], gap="medium")
+    pictures, panel = st.columns([9, 5], gap="medium")
     with pictures:
         _pictures(verdict)
     with panel:
@@ -221,5 +222,4 @@ def _in_a_sentence(says: str) -> str:
 
 
 if __name__ == "__main__":
-    with in_words():
-        page()
+    show(page, __file__)

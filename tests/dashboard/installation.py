@@ -27,7 +27,8 @@ from streams.messages import (
     Signals,
     Verdict,
 )
-from streams.rendered import DEFECTS, RenderedLine
+from streams.rendered import RenderedLine
+from streams.rendered_defects import DEFECTS
 from streams.settings import Settings
 
 LINE = "press-4/door"
@@ -165,7 +166,7 @@ def carry_out(here: Installation, line: str, *, at: float, version: int) -> None
 
 
 def tell_the_story(here: Installation, *, now: float, images: int = 240, parts: int = 1) -> None:
-    """A line that runs, drifts, is retrained and runs again until `now`, with `parts` pictures; and one that collects."""
+    """A line that runs, drifts, is retrained and runs again, until `now`, with `parts` pictures; one collects."""
     start = now - images / RATE
     alarm, swap = now - 0.40 * images / RATE, now - 0.30 * images / RATE
     publish(here, LINE)

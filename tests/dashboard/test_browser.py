@@ -12,13 +12,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from playwright.sync_api import Page, sync_playwright
 
 from tests.dashboard import installation as given
 from tests.dashboard.installation import LINE, Installation
-
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="install playwright (requirements/dev.in) for the browser tests"
-)
 
 CHROMIUM = Path("/usr/bin/chromium")
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,8 +49,8 @@ def address(here: Installation, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def page() -> Iterator["playwright.Page"]:
-    with playwright.sync_playwright() as driver:
+def page() -> Iterator[Page]:
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
         opened = browser.new_page(viewport={"width": 1280, "height": 800})
         opened.set_default_timeout(1000 * PATIENCE_S)
@@ -61,7 +58,7 @@ def page() -> Iterator["playwright.Page"]:
         browser.close()
 
 
-def test_every_page_opens_without_an_error(address: str, page: "playwright.Page", tmp_path: Path) -> None:
+def test_every_page_opens_without_an_error(address: str, page: Page, tmp_path: Path) -> None:
     folder = Path(os.environ.get("DRIFTLINE_HOME", tmp_path)) / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
     shown = {"": "images judged", "live": "Version 2 judges the line", "review": "waiting", "models": "Version 2"}
@@ -76,11 +73,15 @@ def test_every_page_opens_without_an_error(address: str, page: "playwright.Page"
     page.get_by_test_id("stVegaLiteChart").locator("canvas, svg").nth(1).wait_for()
 
 
-def test_a_review_by_keyboard_is_in_the_ledger(here: Installation, address: str, page: "playwright.Page") -> None:
+def test_a_review_by_keyboard_is_in_the_ledger(here: Installation, address: str, page: Page) -> None:
     newest, following = here.ledger.flagged(LINE, limit=2)
     page.goto(f"{address}/review?line={quote(LINE, safe='')}")
-    page.get_by_text(newest.image_id, exact=False).first.wait_for()
+    page.get_by_role("button", name="Defect").wait_for()
     quiet(page)
+    assert page.get_by_text(newest.image_id).count() > 0
+    assert page.get_by_test_id("stTopNavLink").count() == 4, (
+        "a link to a page of a fresh server comes without the frame"
+    )
     page.keyboard.press("d")
     page.get_by_text("Saved:").wait_for()
     (review,) = here.ledger.reviews(LINE)
@@ -94,7 +95,7 @@ def test_a_review_by_keyboard_is_in_the_ledger(here: Installation, address: str,
     }
 
 
-def quiet(page: "playwright.Page") -> None:
+def quiet(page: Page) -> None:
     """Wait until Streamlit has drawn everything: nothing runs, no picture is still loading."""
     page.wait_for_function("document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'")
     page.wait_for_function("[...document.images].every(image => image.complete)")

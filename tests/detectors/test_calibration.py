@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
-from scipy.stats import norm
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import pearson3
 
 from detectors.calibration import (
+    SKEWNESS,
     Scores,
     bulk_scores,
     image_scores,
@@ -25,12 +27,14 @@ MEAN, DEVIATION = 3.3, 0.1
 
 
 def good_scores(images: int, rng: np.random.Generator) -> Scores:
-    return np.exp(rng.normal(MEAN, DEVIATION, images))
+    shape = 4 / SKEWNESS**2
+    scores: Scores = np.exp(MEAN + DEVIATION * (rng.standard_gamma(shape, images) - shape) / math.sqrt(shape))
+    return scores
 
 
 def obtained_rate(threshold: float) -> float:
     """The false-alarm rate on the population that `good_scores` draws from, in closed form."""
-    return float(norm.sf((math.log(threshold) - MEAN) / DEVIATION))
+    return float(pearson3.sf((math.log(threshold) - MEAN) / DEVIATION, SKEWNESS))
 
 
 def test_the_peak_of_a_single_hot_patch_is_the_middle_of_the_gaussian() -> None:
@@ -74,16 +78,16 @@ def test_maps_that_are_not_finite_and_negative_sigmas_are_refused() -> None:
 @pytest.mark.parametrize("rate", [0.01, 0.05])
 def test_on_average_over_samples_the_threshold_obtains_its_rate(images: int, rate: float) -> None:
     rng = np.random.default_rng(images)
-    made = [threshold_from_normals(good_scores(images, rng), false_alarm_rate=rate, seed=0) for _ in range(400)]
-    assert np.mean([obtained_rate(each.value) for each in made]) == pytest.approx(rate, rel=0.25)
+    made = [threshold_from_normals(good_scores(images, rng), false_alarm_rate=rate, seed=0) for _ in range(200)]
+    assert np.mean([obtained_rate(each.value) for each in made]) == pytest.approx(rate, rel=0.3)
 
 
 @pytest.mark.parametrize("images", [20, 50, 150])
 def test_the_interval_holds_the_rate_obtained_in_95_of_100_cases(images: int) -> None:
     rng = np.random.default_rng(images)
-    made = [threshold_from_normals(good_scores(images, rng), false_alarm_rate=0.02, seed=0) for _ in range(300)]
+    made = [threshold_from_normals(good_scores(images, rng), false_alarm_rate=0.02, seed=0) for _ in range(150)]
     held = np.mean([each.low <= obtained_rate(each.value) <= each.high for each in made])
-    assert 0.91 <= held <= 0.99
+    assert 0.9 <= held <= 0.993
 
 
 @pytest.mark.parametrize("images", [40, 150])
@@ -93,7 +97,7 @@ def test_a_blind_threshold_stands_five_percent_of_undetected_defects(images: int
     rng = np.random.default_rng(images)
     bad = images // 20
     rates = []
-    for _ in range(200):
+    for _ in range(100):
         scores = good_scores(images, rng)
         scores[:bad] *= np.exp(shift)
         made = threshold_from_blind(scores, np.zeros(images, dtype=np.bool_), false_alarm_rate=0.01, seed=0)
@@ -104,7 +108,7 @@ def test_a_blind_threshold_stands_five_percent_of_undetected_defects(images: int
 def test_a_blind_threshold_of_clean_images_obtains_its_rate_too() -> None:
     rng = np.random.default_rng(1)
     nobody = np.zeros(60, dtype=np.bool_)
-    made = [threshold_from_blind(good_scores(60, rng), nobody, false_alarm_rate=0.01, seed=0) for _ in range(300)]
+    made = [threshold_from_blind(good_scores(60, rng), nobody, false_alarm_rate=0.01, seed=0) for _ in range(150)]
     assert np.mean([obtained_rate(each.value) for each in made]) == pytest.approx(0.01, abs=0.006)
 
 
@@ -132,9 +136,7 @@ def test_a_perfect_copy_does_not_widen_the_spread_without_end() -> None:
     assert np.isfinite(made.value)
 
 
-@pytest.mark.parametrize(
-    "scores", [[1.0] * 4, [1.0] * 9 + [math.nan], [1.0] * 9 + [math.inf], [1.0] * 9 + [-0.1]]
-)
+@pytest.mark.parametrize("scores", [[1.0] * 4, [1.0] * 9 + [math.nan], [1.0] * 9 + [math.inf], [1.0] * 9 + [-0.1]])
 def test_scores_that_cannot_make_a_threshold_are_refused(scores: list[float]) -> None:
     with pytest.raises(InvalidInput, match="scores"):
         threshold_from_normals(np.array(scores), false_alarm_rate=0.01, seed=0)

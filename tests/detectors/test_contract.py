@@ -1,6 +1,7 @@
 """What every detector must keep, whatever its algorithm. `test_every_detector_is_covered` says which ones these are."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_a_strange_patch_scores_highest_where_it_is(name: str) -> None:
     test = some_patches(2, seed=1)
     test[1, 4, 2] += 5
     maps_BHW = fitted(name).anomaly_maps(test)
-    assert np.unravel_index(int(maps_BHW.argmax()), maps_BHW.shape) == (1, 4, 2)
+    assert [int(each) for each in np.unravel_index(int(maps_BHW.argmax()), maps_BHW.shape)] == [1, 4, 2]
 
 
 def test_maps_are_float32_and_not_negative(name: str) -> None:
@@ -98,7 +99,7 @@ def test_a_restored_detector_has_no_left_out_maps_or_suspects(name: str) -> None
 def test_a_broken_state_is_refused(name: str) -> None:
     state = fitted(name).state()
     short = {key: tensor[:-1] if tensor.dtype == np.float32 else tensor for key, tensor in state.tensors.items()}
-    words = {key: "many" for key in state.parameters}
+    words = dict.fromkeys(state.parameters, "many")
     for broken in (
         dataclasses.replace(state, tensors={}),
         dataclasses.replace(state, tensors=short),
@@ -151,7 +152,8 @@ def test_bad_features_are_refused_before_any_effect(name: str) -> None:
     good = some_patches()
     spoilt = good.copy()
     spoilt[2, 0, 0, 0] = np.nan
-    for bad in (good[0], good[:0], good.astype(np.float64), spoilt, good[:1]):
+    doubles: Any = good.astype(np.float64)
+    for bad in (good[0], good[:0], doubles, spoilt, good[:1]):
         detector = detector_from(name, bank=60, seed=0)
         with pytest.raises(InvalidInput):
             detector.fit(bad)

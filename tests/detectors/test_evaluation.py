@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detectors.errors import InvalidInput
@@ -29,7 +30,7 @@ def judged(draw: st.DrawFn) -> tuple[Labels, Scores]:
     return np.array(labels), np.array(scores, float)
 
 
-quick = settings(max_examples=80, deadline=None)
+quick = settings(max_examples=40, deadline=None)
 
 
 @quick
@@ -97,7 +98,7 @@ def aupro_by_definition(masks: list[list[Labels]], maps: Scores, normal: Labels,
         curve.append((float(flagged[normal].mean()), float(np.mean(overlaps))))
     fpr, overlap = np.array(sorted(curve)).T
     at = np.linspace(0, limit, 20_001)
-    return float(np.trapezoid(np.interp(at, fpr, overlap), at) / limit)
+    return float(np.mean(overlap[np.searchsorted(fpr, at, side="right") - 1]))  # a step curve: no ties here
 
 
 @pytest.mark.parametrize("limit", [0.3, 0.1, 1.0])
@@ -114,7 +115,7 @@ def test_aupro_counts_regions_not_pixels(limit: float) -> None:
     maps[1][second] += 1.0
     masks = np.stack([large | small, second])
     expected = aupro_by_definition([[large, small], [second]], maps, ~masks, limit)
-    assert aupro(masks, maps, fpr_limit=limit) == pytest.approx(expected, abs=0.005)
+    assert aupro(masks, maps, fpr_limit=limit) == pytest.approx(expected, abs=0.002)
 
 
 def test_aupro_at_its_ends() -> None:
@@ -148,12 +149,12 @@ def test_bootstrap_interval_covers_and_narrows() -> None:
     for count in (40, 640):
         labels = np.arange(count) % 2 == 0
         scores = rng.normal(size=count) + 1.5 * labels
-        interval = bootstrap_interval(image_auroc, labels, scores, seed=1, rounds=200)
+        interval = bootstrap_interval(image_auroc, labels, scores, seed=1, rounds=100)
         point = image_auroc(labels, scores)
         assert interval is not None
         assert point is not None
         assert interval[0] < point < interval[1]
-        assert interval == bootstrap_interval(image_auroc, labels, scores, seed=1, rounds=200)
+        assert interval == bootstrap_interval(image_auroc, labels, scores, seed=1, rounds=100)
         widths.append(interval[1] - interval[0])
     assert widths[1] == pytest.approx(widths[0] / 4, rel=0.5)
 
@@ -179,7 +180,7 @@ def test_wrong_input_is_refused() -> None:
     with pytest.raises(InvalidInput, match="1 scores are no finite"):
         aupr(labels, np.array([0.0, np.nan]))
     with pytest.raises(InvalidInput, match="int64"):
-        f1_max(np.array([0, 1]), scores)  # type: ignore[arg-type]
+        f1_max(np.array([0, 1]), scores)
     with pytest.raises(InvalidInput, match="rate 2"):
         recall_at_false_alarm_rate(labels, scores, rate=2)
     with pytest.raises(InvalidInput, match="0 rounds"):

@@ -1,4 +1,4 @@
-"""The model as a whole, on rendered parts and the real backbone: fitted blind, it flags bad parts and says where and why."""
+"""The model as a whole, on drawn parts and the real backbone: fitted blind, it flags bad parts and says where."""
 
 import numpy as np
 import pytest
@@ -92,7 +92,12 @@ def test_scores_do_not_depend_on_the_batch(model: Model) -> None:
     together = model.score(images)
     for image, score in zip(images, together, strict=True):
         (alone,) = model.score([image])
-        assert (alone.peak, alone.bulk, alone.worst, alone.nearest) == (score.peak, score.bulk, score.worst, score.nearest)
+        assert (alone.peak, alone.bulk, alone.worst, alone.nearest) == (
+            score.peak,
+            score.bulk,
+            score.worst,
+            score.nearest,
+        )
         np.testing.assert_array_equal(alone.map_HW, score.map_HW)
 
 

@@ -21,11 +21,15 @@ def spoil(patches_BHWD: Patches, images: NDArray[np.int64], *, seed: int = 5) ->
     for image in images:
         row, column = rng.integers(0, 7, 2)
         direction = rng.normal(size=6)
-        spoilt[image, row : row + 2, column : column + 2] += (9 * direction / np.linalg.norm(direction)).astype(np.float32)
+        spoilt[image, row : row + 2, column : column + 2] += (9 * direction / np.linalg.norm(direction)).astype(
+            np.float32
+        )
     return spoilt
 
 
-def mean_of_nearest(queries_PD: NDArray[np.float32], bank_MD: NDArray[np.float32], neighbours: int) -> NDArray[np.float64]:
+def mean_of_nearest(
+    queries_PD: NDArray[np.float32], bank_MD: NDArray[np.float32], neighbours: int
+) -> NDArray[np.float64]:
     """The definition, by brute force."""
     distances = [np.sort(np.linalg.norm(bank_MD - query, axis=1))[:neighbours].mean() for query in queries_PD]
     return np.array(distances)
@@ -95,7 +99,8 @@ def test_more_images_than_bank_rows_stay_within_the_bank() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bank", "neighbours", "subsample", "seed"), [(0, 1, 10, 0), (10, 0, 10, 0), (10, 3, 0, 0), (2, 3, 10, 0), (9, 3, 9, -1)]
+    ("bank", "neighbours", "subsample", "seed"),
+    [(0, 1, 10, 0), (10, 0, 10, 0), (10, 3, 0, 0), (2, 3, 10, 0), (9, 3, 9, -1)],
 )
 def test_impossible_parameters_are_refused(bank: int, neighbours: int, subsample: int, seed: int) -> None:
     with pytest.raises(InvalidInput, match="give"):

@@ -15,7 +15,8 @@ def normal(seed: int, *shape: int) -> Patches:
 
 def brute_force(bank_MD: NDArray[np.float32], patches_BHWD: Patches, k: int = 1) -> NDArray[np.float64]:
     differences = patches_BHWD[..., None, :].astype(np.float64) - bank_MD
-    return np.sort(np.linalg.norm(differences, axis=-1), axis=-1)[..., :k].mean(axis=-1)
+    means: NDArray[np.float64] = np.sort(np.linalg.norm(differences, axis=-1), axis=-1)[..., :k].mean(axis=-1)
+    return means
 
 
 def tensors(detector: PatchCore) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -117,7 +118,7 @@ def test_a_constant_image_works() -> None:
 def test_fit_leaves_the_callers_array_alone() -> None:
     before = TRAINING.copy()
     fitted().left_out_maps()
-    assert (TRAINING == before).all()
+    assert np.array_equal(before, TRAINING)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_wrong_use_is_refused() -> None:
 
 def test_states_of_something_else_are_refused() -> None:
     good = fitted().state()
-    bank, provenance = good.tensors["bank_MD"], good.tensors["provenance_M3"]
+    bank, provenance = tensors(fitted())
     broken: list[DetectorState] = [
         DetectorState({}, good.tensors),
         DetectorState({**good.parameters, "bank": 2.5}, good.tensors),

@@ -1,0 +1,115 @@
+"""What people may do: every action against every role, audited, durable, onto the bus through the outbox."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from detectors.errors import InvalidInput, NotFound
+from detectors.registry import Registry
+from detectors.store import FolderStore
+from streams.actions import ROLES, Actor, NotAllowed, promote, request_retrain, review, rollback, set_threshold
+from streams.ledger import Ledger
+from tests.detectors.artefacts import artefact
+from tests.streams.test_ledger import verdict
+
+LINE = "tiles"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    opened = Ledger.open(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    opened.record([verdict("a", flagged=True)])
+    return opened
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    opened = Registry(FolderStore(tmp_path / "objects"))
+    for number in (1, 2):
+        opened.publish(LINE, artefact(LINE, content=f"tensors {number}"))
+    opened.promote(LINE, 1)
+    return opened
+
+
+ACTIONS: dict[str, tuple[str, Callable[[Ledger, Registry, Actor], object]]] = {
+    "review": (
+        "reviewer",
+        lambda ledger, _, actor: review(ledger, actor, line=LINE, image_id="a", says="normal", note="", at=1.0),
+    ),
+    "retrain": (
+        "engineer",
+        lambda ledger, registry, actor: request_retrain(
+            ledger, actor, registry, line=LINE, mode="blind", image_keys=("k",), at=1.0
+        ),
+    ),
+    "promote": (
+        "engineer",
+        lambda ledger, registry, actor: promote(ledger, actor, registry, line=LINE, version=2, why="better", at=1.0),
+    ),
+    "rollback": (
+        "engineer",
+        lambda ledger, registry, actor: (
+            registry.promote(LINE, 2),
+            rollback(ledger, actor, registry, line=LINE, why="worse", at=1.0),
+        ),
+    ),
+    "threshold": (
+        "engineer",
+        lambda ledger, registry, actor: set_threshold(
+            ledger, actor, registry, line=LINE, version=1, threshold=3.0, why="scrap", at=1.0
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_every_action_asks_for_its_role(ledger: Ledger, registry: Registry, action: str, role: str) -> None:
+    least, act = ACTIONS[action]
+    actor = Actor("ana", role)
+    if ROLES.index(role) < ROLES.index(least):
+        with pytest.raises(NotAllowed, match=role):
+            act(ledger, registry, actor)
+        assert ledger.audit() == []
+        assert ledger.outbox(9) == []
+    else:
+        act(ledger, registry, actor)
+        (entry,) = ledger.audit()
+        assert (entry.who, entry.role, entry.action, entry.line) == ("ana", role, action, LINE)
+
+
+def test_a_review_is_there_when_the_call_returns_and_goes_to_the_bus(ledger: Ledger) -> None:
+    said = review(ledger, Actor("ana", "reviewer"), line=LINE, image_id="a", says="defect", note="a scratch", at=1.0)
+    assert ledger.reviews(LINE, "a") == [said]
+    assert [message for _, message in ledger.outbox(9)] == [said]
+
+
+@pytest.mark.parametrize(
+    ("image_id", "says", "note", "error"),
+    [("a", "broken", "", InvalidInput), ("nobody", "normal", "", NotFound), ("a", "normal", "x" * 10_001, InvalidInput)],
+)
+def test_a_review_that_makes_no_sense_is_refused(
+    ledger: Ledger, image_id: str, says: str, note: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        review(ledger, Actor("ana", "reviewer"), line=LINE, image_id=image_id, says=says, note=note, at=1.0)
+
+
+def test_one_request_at_a_time(ledger: Ledger, registry: Registry) -> None:
+    ana = Actor("ana", "engineer")
+    request_retrain(ledger, ana, registry, line=LINE, mode="blind", image_keys=("k",), at=1.0)
+    with pytest.raises(InvalidInput, match="open request"):
+        request_retrain(ledger, ana, registry, line=LINE, mode="blind", image_keys=("k",), at=2.0)
+
+
+def test_a_new_threshold_is_a_revision_beside_the_version(ledger: Ledger, registry: Registry) -> None:
+    before = registry.operating_point(LINE, 1)
+    set_threshold(ledger, Actor("ana", "engineer"), registry, line=LINE, version=1, threshold=3.0, why="scrap", at=1.0)
+    after = registry.operating_point(LINE, 1)
+    assert (after.threshold, after.by, after.revision) == (3.0, "ana", before.revision + 1)
+
+
+def test_an_unknown_role_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="viewer"):
+        Actor("ana", "boss")

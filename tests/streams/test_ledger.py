@@ -1,0 +1,210 @@
+"""The ledger: idempotent, honest about repeats, requests carried out once, several processes at once."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from detectors.errors import InvalidInput, NotYet
+from streams.ledger import GateResult, Ledger
+from streams.messages import (
+    Collected,
+    DeadLetter,
+    DriftIncident,
+    LineImage,
+    Message,
+    ModelAlert,
+    ModelPromoted,
+    ModelServing,
+    RetrainRequest,
+    Review,
+    Signals,
+    Verdict,
+)
+
+SIGNALS = Signals(peak=1.0, bulk=0.5, mean=100.0, contrast=20.0, sharpness=5.0)
+
+
+def verdict(image_id: str, *, at: float = 1.0, version: int = 1, score: float = 1.0, flagged: bool = False) -> Verdict:
+    return Verdict(
+        line="tiles", image_id=image_id, version=version, score=score, threshold=2.0, threshold_revision=1, flagged=flagged,
+        signals=SIGNALS, taken_at=at, judged_at=at, latency_ms=10.0, image_key=f"images/{image_id}.png",
+    )  # fmt: skip
+
+
+def image(image_id: str) -> LineImage:
+    return LineImage(line="tiles", image_id=image_id, taken_at=1.0, digest="d", key=f"images/{image_id}.png", size_bytes=3)
+
+
+def collected(image_id: str, *, at: float = 1.0) -> Collected:
+    return Collected(line="tiles", image=image(image_id), collected_at=at)
+
+
+def request(request_id: str = "r1", *, at: float = 1.0) -> RetrainRequest:
+    return RetrainRequest(
+        line="tiles", request_id=request_id, cause="cold_start", mode="blind", image_keys=("a", "b"), parent_version=None,
+        alarm_at=None, requested_at=at,
+    )  # fmt: skip
+
+
+def promoted(version: int, *, at: float = 5.0) -> ModelPromoted:
+    return ModelPromoted(line="tiles", version=version, previous=None, sequence=version, by="driftline", why="cold_start", at=at)
+
+
+def incident(state: str, *, at: float = 3.0) -> DriftIncident:
+    return DriftIncident(
+        line="tiles", incident_id="i1", kind="covariate_drift", state=state, version=1, signal="bulk", test="page_hinkley",
+        reference=1.0, observed=2.0, effect=2.5, since_image_id="a", alarm_image_id="b", after_images=10, at=at,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger.open(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+
+
+def test_the_first_verdict_stands_and_repeats_are_counted_by_kind(ledger: Ledger) -> None:
+    ledger.record([verdict("a"), verdict("a")])
+    ledger.record([verdict("a", version=2, score=9.0)])
+    found = ledger.verdict("tiles", "a")
+    assert found == verdict("a")
+    counts = ledger.counts("tiles")
+    assert (counts.verdicts, counts.redelivered, counts.doubled) == (1, 1, 1)
+
+
+def test_verdicts_come_newest_first_and_after_a_moment(ledger: Ledger) -> None:
+    ledger.record([verdict(name, at=at) for name, at in (("b", 2.0), ("a", 1.0), ("c", 3.0))])
+    assert [each.image_id for each in ledger.verdicts("tiles", limit=2)] == ["c", "b"]
+    assert [each.image_id for each in ledger.verdicts("tiles", after=1.0, limit=9)] == ["c", "b"]
+    assert [each.image_id for each in ledger.history("tiles", 1)] == ["a", "b", "c"]
+
+
+def test_flagged_images_leave_the_queue_once_reviewed(ledger: Ledger) -> None:
+    ledger.record([verdict("a", flagged=True), verdict("b", at=2.0, flagged=True), verdict("c", at=3.0)])
+    ledger.record([Review(line="tiles", image_id="b", says="normal", note="", by="ana", at=4.0)])
+    assert [each.image_id for each in ledger.flagged("tiles", limit=9)] == ["b", "a"]
+    assert [each.image_id for each in ledger.flagged("tiles", limit=9, unreviewed_only=True)] == ["a"]
+    assert [each.says for each in ledger.reviews("tiles", "b")] == ["normal"]
+
+
+def test_collected_images_wait_until_they_are_judged(ledger: Ledger) -> None:
+    ledger.record([collected("a", at=2.0), collected("b", at=1.0)])
+    assert [each.image_id for each in ledger.pending_images("tiles")] == ["b", "a"]
+    ledger.record([verdict("b")])
+    assert [each.image_id for each in ledger.pending_images("tiles")] == ["a"]
+    assert ledger.counts("tiles").collected_pending == 1
+
+
+def test_a_request_is_carried_out_once(ledger: Ledger) -> None:
+    ledger.record([request()])
+    assert ledger.begin_request("r1", run_id="run-1", attempt=1, at=2.0)
+    assert not ledger.begin_request("r1", run_id="run-other", attempt=1, at=2.5)
+    assert ledger.begin_request("r1", run_id="run-1", attempt=1, at=2.6), "the same run may begin again"
+    assert ledger.begin_request("r1", run_id="run-2", attempt=2, at=3.0), "a later attempt takes over"
+    assert ledger.end_request("r1", outcome="promoted", version=1, detail="", at=4.0)
+    assert not ledger.end_request("r1", outcome="failed", version=None, detail="", at=5.0), "the first end stands"
+    assert not ledger.begin_request("r1", run_id="run-3", attempt=3, at=6.0)
+    row = ledger.request("r1")
+    assert row is not None
+    assert (row.state, row.version, row.run_id, row.attempt) == ("promoted", 1, "run-2", 2)
+    ledger.record([request()])
+    assert [each.state for each in ledger.requests("tiles")] == ["promoted"], "a redelivered request changes nothing"
+
+
+def test_unknown_outcomes_are_refused(ledger: Ledger) -> None:
+    with pytest.raises(InvalidInput, match="promoted"):
+        ledger.end_request("r1", outcome="done", version=None, detail="", at=1.0)
+
+
+def test_a_gate_noted_again_replaces_itself(ledger: Ledger) -> None:
+    for passed in (False, True):
+        ledger.note_gate("r1", GateResult(name="g", passed=passed, value=1.0, limit=2.0, words="w"))
+    assert ledger.gates("r1") == [GateResult(name="g", passed=True, value=1.0, limit=2.0, words="w")]
+
+
+def test_incidents_close_in_whatever_order_their_messages_come(ledger: Ledger, tmp_path: Path) -> None:
+    other = Ledger.open(f"sqlite:///{tmp_path / 'other.sqlite'}")
+    ledger.record([incident("opened"), incident("closed")])
+    other.record([incident("closed"), incident("opened")])
+    for each in (ledger, other):
+        assert [found.state for found in each.incidents("tiles")] == ["closed"]
+        assert each.incidents("tiles", open_only=True) == []
+
+
+def test_a_line_at_a_glance(ledger: Ledger) -> None:
+    alert = ModelAlert(line="tiles", version=2, serving=1, reason="digest", raised_at=9.0)
+    serving = ModelServing(line="tiles", version=1, previous=None, at=6.0)
+    ledger.record([verdict("a", at=100.0, flagged=True), verdict("b", at=101.0), incident("opened"), request(), serving, alert])
+    (summary,) = ledger.lines()
+    assert (summary.line, summary.judged, summary.flag_rate, summary.version) == ("tiles", 2, 0.5, 1)
+    assert (summary.open_incident, summary.open_request, summary.images_per_min) == ("covariate_drift", "open", 2.0)
+    assert summary.alert == alert
+    ledger.record([ModelServing(line="tiles", version=3, previous=1, at=10.0)])
+    (summary,) = ledger.lines()
+    assert (summary.alert, summary.version) == (None, 3)
+
+
+def test_dead_letters_are_found_by_where_they_came_from(ledger: Ledger) -> None:
+    letter = DeadLetter(
+        line="tiles", source_topic="images", source_partition=3, source_offset=17, error="ImageError", reason="0 bytes",
+        original=b"\x00\xff", headers=(("ce_id", b"a"),), key=b"tiles", at=1.0,
+    )  # fmt: skip
+    ledger.record([letter, letter])
+    assert ledger.dead_letters(9) == [letter]
+    assert ledger.dead_letter("images/3/17") == letter
+    assert ledger.dead_letter("images/3/18") is None
+
+
+EVERYTHING: tuple[Message, ...] = (
+    verdict("a"), verdict("b", flagged=True), collected("a"), collected("c"), incident("opened"), incident("closed"), request(),
+    promoted(1), ModelServing(line="tiles", version=1, previous=None, at=6.0),
+    Review(line="tiles", image_id="b", says="defect", note="", by="ana", at=7.0),
+)  # fmt: skip
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(EVERYTHING), again=st.lists(st.sampled_from(EVERYTHING), max_size=6))
+def test_any_order_and_repetition_gives_the_same_ledger(
+    order: list[Message], again: list[Message], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    mixed, plain = (Ledger.open(f"sqlite:///{tmp_path_factory.mktemp('l') / 'l.sqlite'}") for _ in range(2))
+    for message in (*order, *again):
+        mixed.record([message])
+    plain.record(EVERYTHING)
+    assert mixed.lines() == plain.lines()
+    assert mixed.verdicts("tiles", limit=99) == plain.verdicts("tiles", limit=99)
+    assert mixed.pending_images("tiles") == plain.pending_images("tiles")
+    assert mixed.incidents("tiles") == plain.incidents("tiles")
+    assert mixed.counts("tiles").doubled == 0
+
+
+WRITER = """
+import sys
+from streams.ledger import Ledger
+from tests.streams.test_ledger import verdict
+ledger = Ledger.open(sys.argv[1])
+for number in range(40):
+    ledger.record([verdict(f"{sys.argv[2]}-{number}")])
+print(ledger.begin_request("r1", run_id=sys.argv[2], attempt=1, at=1.0))
+"""
+
+
+def test_several_processes_write_at_once_and_one_takes_the_request(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.record([request()])
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    root = Path(__file__).parents[2]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, url, name], stdout=subprocess.PIPE, text=True, cwd=root)
+        for name in ("one", "two", "three")
+    ]
+    took = [writer.communicate(timeout=120)[0].strip() for writer in writers]
+    assert sorted(took) == ["False", "False", "True"]
+    assert ledger.counts("tiles").verdicts == 120
+
+
+@pytest.mark.parametrize(("url", "error"), [("mysql://x", InvalidInput), ("postgresql+psycopg://x", NotYet)])
+def test_another_kind_of_url_is_refused(url: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        Ledger.open(url)
