@@ -1,14 +1,14 @@
 """What can go wrong, as one tree. Every message says the value, the limit and the cure.
 
-    DriftlineError
-    +-- InvalidInput        wrong use or bad input by the caller (exit status 2)
-    |   +-- ImageError      these bytes cannot be scored, now or ever (a dead letter)
-    |   +-- BudgetError     would need more memory, disk or time than allowed
-    |   +-- NotYet          named in the contract, built by a later issue
-    +-- NotFound            no such line, version, object
-    +-- ArtifactError       a model that is broken, tampered with, or scores its golden image differently
-    +-- Conflict            somebody else changed it first: read again and decide anew
-    +-- Unavailable         a store, bus or database is away: wait and try again, never drop
+DriftlineError
++-- InvalidInput        wrong use or bad input by the caller (exit status 2)
+|   +-- ImageError      these bytes cannot be scored, now or ever (a dead letter)
+|   +-- BudgetError     would need more memory, disk or time than allowed
+|   +-- NotYet          named in the contract, built by a later issue
++-- NotFound            no such line, version, object
++-- ArtifactError       a model that is broken, tampered with, or scores its golden image differently
++-- Conflict            somebody else changed it first: read again and decide anew
++-- Unavailable         a store, bus or database is away: wait and try again, never drop
 """
 
 

@@ -91,5 +91,7 @@ def read_manifest(data: bytes) -> Manifest:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"manifest.json cannot be read: {error}; publish the version again") from error
     if manifest.format != FORMAT:
-        raise ArtifactError(f"manifest format {manifest.format}, this driftline reads {FORMAT}; install the version that wrote it")
+        raise ArtifactError(
+            f"manifest format {manifest.format}, this driftline reads {FORMAT}; install the version that wrote it"
+        )
     return manifest

@@ -33,8 +33,12 @@ def train(console: Console, folder: Path, line: str, **options: Any) -> Answer:
     config = config_of(options, detector="patchcore")
     here = settings()
     version, pointers = train_line(folder, line, config, store=open_store(here.store), progress=console.progress)
-    serving = " (in service)" if pointers.champion == version else f"; `driftline models promote {line}@{version}` serves it"
-    return Answer({"line": line, "version": version, "champion": pointers.champion}, f"{line}@{version} published{serving}")
+    serving = (
+        " (in service)" if pointers.champion == version else f"; `driftline models promote {line}@{version}` serves it"
+    )
+    return Answer(
+        {"line": line, "version": version, "champion": pointers.champion}, f"{line}@{version} published{serving}"
+    )
 
 
 @command(_group, "driftline blind images/unsorted --json")
@@ -66,11 +70,15 @@ def evaluate(console: Console, folder: Path, **options: Any) -> Answer:
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--heatmaps", type=click.Path(path_type=Path), help="A folder for heatmaps over the images.")
 @click.option("--weights", type=click.Path(path_type=Path), help="A file with the backbone's weights.")
-def predict(console: Console, model: str, images: tuple[Path, ...], heatmaps: Path | None, weights: Path | None) -> Answer:
+def predict(
+    console: Console, model: str, images: tuple[Path, ...], heatmaps: Path | None, weights: Path | None
+) -> Answer:
     """Score files (or folders of files) with a version: L@champion, L@3, or a folder with an artefact."""
     from orchestration.offline import predict_files
 
-    predictions = predict_files(model, images, settings(), heatmaps=heatmaps, weights=weights, progress=console.progress)
+    predictions = predict_files(
+        model, images, settings(), heatmaps=heatmaps, weights=weights, progress=console.progress
+    )
     rows = [f"{each.score:10.4f} {'FLAGGED' if each.flagged else '       '} {each.path}" for each in predictions.images]
     return Answer(predictions, "\n".join(rows))
 

@@ -66,7 +66,9 @@ class Console:
             yield item
 
 
-def command(group: click.Group, example: str, *, name: str | None = None) -> Callable[[Callable[..., Answer]], click.Command]:
+def command(
+    group: click.Group, example: str, *, name: str | None = None
+) -> Callable[[Callable[..., Answer]], click.Command]:
     """Register a function as a command of `group`: adds `--json` and an example at the end of its help.
 
     The function gets a `console` and returns an `Answer`.

@@ -10,7 +10,7 @@ import dagster as dg
 from orchestration.assets import candidate, published_version, training_set
 from orchestration.checks import gate_checks
 from orchestration.resources import Installation
-from orchestration.sensors import retrain_job, requested_retrains
+from orchestration.sensors import requested_retrains, retrain_job
 from streams.settings import Settings
 
 defs = dg.Definitions(

@@ -49,7 +49,9 @@ def _disk(settings: Settings) -> str:
     folder = next(each for each in (settings.home, *settings.home.parents) if each.exists())
     free = shutil.disk_usage(folder).free
     if free < LEAST_FREE_BYTES:
-        raise DriftlineError(f"{free / 2**30:.1f} GB free at {folder}, at least 2 GB are wise; free some or set DRIFTLINE_HOME")
+        raise DriftlineError(
+            f"{free / 2**30:.1f} GB free at {folder}, at least 2 GB are wise; free some or set DRIFTLINE_HOME"
+        )
     return f"{free / 2**30:.0f} GB free at {folder}"
 
 
@@ -57,7 +59,9 @@ def _configuration(settings: Settings) -> str:
     lines = load_lines(settings.home)
     missing = [config.weights for config in lines.values() if config.weights and not Path(config.weights).is_file()]
     if missing:
-        raise DriftlineError(f"driftline.toml names the weights file {missing[0]}, which is not there; correct the path")
+        raise DriftlineError(
+            f"driftline.toml names the weights file {missing[0]}, which is not there; correct the path"
+        )
     return f"{len(lines)} lines described in {settings.home / 'driftline.toml'}"
 
 

@@ -59,7 +59,11 @@ def reference_holds(evidence: Evidence) -> GateResult:
     shift = abs(float(np.median(bulk)) - middle) / max(spread, 1e-6 * max(1.0, abs(middle)))
     words = f"median bulk of held-out images {shift:.2f} robust sd from the reference, at most {REFERENCE_SHIFT_ALLOWED} allowed"
     return GateResult(
-        name="reference_holds", passed=shift <= REFERENCE_SHIFT_ALLOWED, value=shift, limit=REFERENCE_SHIFT_ALLOWED, words=words
+        name="reference_holds",
+        passed=shift <= REFERENCE_SHIFT_ALLOWED,
+        value=shift,
+        limit=REFERENCE_SHIFT_ALLOWED,
+        words=words,
     )
 
 
@@ -69,7 +73,9 @@ def latency_and_size(evidence: Evidence) -> GateResult:
     size = sum(map(len, evidence.files.values()))
     median = float(np.median(ms))
     passed = median <= MS_ALLOWED and size <= BYTES_ALLOWED
-    words = f"{median:.0f} ms an image (limit {MS_ALLOWED:.0f}), {size / 2**20:.1f} MB (limit {BYTES_ALLOWED / 2**20:.0f})"
+    words = (
+        f"{median:.0f} ms an image (limit {MS_ALLOWED:.0f}), {size / 2**20:.1f} MB (limit {BYTES_ALLOWED / 2**20:.0f})"
+    )
     return GateResult(name="latency_and_size", passed=passed, value=median, limit=MS_ALLOWED, words=words)
 
 
@@ -103,7 +109,9 @@ def drawn_defects(images: Sequence[Image]) -> list[Image]:
     ]
 
 
-def _recall_loss(evidence: Evidence, plain: NDArray[np.float64], with_defect: NDArray[np.float64], drawn: Sequence[Image]) -> float:
+def _recall_loss(
+    evidence: Evidence, plain: NDArray[np.float64], with_defect: NDArray[np.float64], drawn: Sequence[Image]
+) -> float:
     """How much less of the drawn defects the candidate finds than the champion, both at the candidate's false-alarm rate."""
     if evidence.champion is None:
         return 0.0

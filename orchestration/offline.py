@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from detectors.artifact import Provenance, pack, unpack
-from detectors.errors import DriftlineError, ImageError, InvalidInput, NotFound
+from detectors.errors import ImageError, InvalidInput
 from detectors.evaluation import (
     aupr,
     aupro,
@@ -132,7 +132,9 @@ def train_images(paths: Sequence[Path], line: str, config: LineConfig, *, store:
     """As `train_line`, on these files."""
     images, unreadable = read_images(paths)
     if not images:
-        raise InvalidInput(f"none of the {len(unreadable)} files can be read as an image; look at one of them: {paths[:1]}")
+        raise InvalidInput(
+            f"none of the {len(unreadable)} files can be read as an image; look at one of them: {paths[:1]}"
+        )
     stored = {_keep(store, line, path): image for path, image in images.items()}
     model = fit_images(stored, config)
     registry = Registry(store)
@@ -154,7 +156,9 @@ def train_images(paths: Sequence[Path], line: str, config: LineConfig, *, store:
 def _keep(store: ObjectStore, line: str, path: Path) -> str:
     """Put a training image into the store, so that verdicts can show the normal patch they were compared with."""
     data = path.read_bytes()
-    key = image_key(line, hashlib.sha256(data).hexdigest(), at=path.stat().st_mtime, suffix=path.suffix.lower().lstrip("."))
+    key = image_key(
+        line, hashlib.sha256(data).hexdigest(), at=path.stat().st_mtime, suffix=path.suffix.lower().lstrip(".")
+    )
     store.put(key, data)
     return key
 
@@ -180,7 +184,9 @@ def _left_out_scores(model: Model, images: Mapping[Path, Image]) -> list[ScoredF
     rest = [path for path in images if str(path) not in fitted]
     fitted |= {str(path): score.peak for path, score in zip(rest, model.score([images[p] for p in rest]), strict=True)}
     return [
-        ScoredFile(path=str(path), score=float(fitted[str(path)]), flagged=bool(fitted[str(path)] > model.threshold.value))
+        ScoredFile(
+            path=str(path), score=float(fitted[str(path)]), flagged=bool(fitted[str(path)] > model.threshold.value)
+        )
         for path in images
     ]
 
@@ -220,7 +226,9 @@ def _artefact(model: str, settings: Settings) -> tuple[dict[str, bytes], float |
     if (folder := Path(model)).is_dir():
         return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}, None
     if "@" not in model:
-        raise InvalidInput(f"{model!r} is neither a folder nor a version; write L@champion, L@3 or the folder of an artefact")
+        raise InvalidInput(
+            f"{model!r} is neither a folder nor a version; write L@champion, L@3 or the folder of an artefact"
+        )
     registry = Registry(open_store(settings.store))
     line, version = registry.resolve(model)
     return registry.files(line, version), registry.operating_point(line, version).threshold
@@ -302,7 +310,9 @@ def _pixel_figures(
         return None, None
     side = 256
     small = np.stack([_resize_mask(mask, side) for mask, _ in known])
-    large = np.stack([np.kron(each, np.ones((side // each.shape[0], side // each.shape[1]), np.float32)) for _, each in known])
+    large = np.stack(
+        [np.kron(each, np.ones((side // each.shape[0], side // each.shape[1]), np.float32)) for _, each in known]
+    )
     return pixel_auroc(small, large), aupro(small, large)
 
 
@@ -310,5 +320,3 @@ def _resize_mask(mask: np.ndarray[Any, np.dtype[np.bool_]], side: int) -> np.nda
     rows = (np.arange(side) * mask.shape[0] / side).astype(int)
     columns = (np.arange(side) * mask.shape[1] / side).astype(int)
     return mask[np.ix_(rows, columns)]
-
-

@@ -20,7 +20,9 @@ _OPTIONS = (
     click.option("--detector", type=click.Choice(DETECTORS), help="The anomaly detector."),
     click.option("--backbone", type=click.Choice(BACKBONES), help="Where patch features come from."),
     click.option("--weights", type=click.Path(path_type=Path), help="A file with the backbone's weights."),
-    click.option("--image-size", type=click.IntRange(32, 2048), help="Side of the square an image is resized to, pixels."),
+    click.option(
+        "--image-size", type=click.IntRange(32, 2048), help="Side of the square an image is resized to, pixels."
+    ),
     click.option("--bank", type=click.IntRange(1), help="Rows of the memory bank."),
     click.option("--runtime", type=click.Choice(RUNTIMES), default="torch", help="What runs the backbone."),
     click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", help="Where it runs."),

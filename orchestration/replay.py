@@ -49,7 +49,9 @@ class Stage:
         """Open the parts of an installation for one line."""
         settings.home.mkdir(parents=True, exist_ok=True)
         ledger = Ledger.open(settings.ledger)
-        return cls(settings, open_bus(settings.bus), ledger, Registry(open_store(settings.store)), Story(ledger, line, tell))
+        return cls(
+            settings, open_bus(settings.bus), ledger, Registry(open_store(settings.store)), Story(ledger, line, tell)
+        )
 
 
 def line_of(scenario: Scenario) -> LineConfig:
@@ -136,7 +138,9 @@ def settle(stage: Stage, line: str) -> None:
     quiet = 0
     while quiet < QUIET_LOOKS:
         if time.monotonic() > deadline:
-            raise LoopStuck(f"line {line} did not settle within {SETTLE_LIMIT_S:.0f} s; look at the logs in {stage.settings.home}/logs")
+            raise LoopStuck(
+                f"line {line} did not settle within {SETTLE_LIMIT_S:.0f} s; look at the logs in {stage.settings.home}/logs"
+            )
         time.sleep(LOOK_EVERY_S)
         quiet = quiet + 1 if _at_rest(stage, line) else 0
 
@@ -155,4 +159,8 @@ def _at_rest(stage: Stage, line: str) -> bool:
 
 def _groups() -> dict[str, tuple[str, ...]]:
     """Consumer groups and topics in the order in which a message passes them."""
-    return {"scorer": ("images",), "watcher": ("verdicts", "collected", "promotions"), "recorder": tuple(name for name in TOPICS if name != "images")}
+    return {
+        "scorer": ("images",),
+        "watcher": ("verdicts", "collected", "promotions"),
+        "recorder": tuple(name for name in TOPICS if name != "images"),
+    }

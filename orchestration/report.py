@@ -121,7 +121,9 @@ def report_of(run: Run, ledger: Ledger, registry: Registry) -> ReplayReport:
     sent = {image.image_id for image in run.sent}
     counts = ledger.counts(run.line)
     incidents = [incident for incident in ledger.incidents(run.line)]
-    live = sorted((verdicts[i.image_id] for i in run.sent if _is_live(verdicts, i)), key=lambda verdict: verdict.judged_at)
+    live = sorted(
+        (verdicts[i.image_id] for i in run.sent if _is_live(verdicts, i)), key=lambda verdict: verdict.judged_at
+    )
     return ReplayReport(
         scenario=run.scenario,
         line=run.line,
@@ -200,7 +202,9 @@ def _version(line: str, number: int, ledger: Ledger, registry: Registry) -> Vers
         cause=manifest.cause,
         training_images=len(manifest.training_keys),
         gates="passed" if gates and all(gate.passed for gate in gates) else "not evaluated" if not gates else "failed",
-        alarm_to_request_s=request.requested_at - request.alarm_at if request and request.alarm_at is not None else None,
+        alarm_to_request_s=request.requested_at - request.alarm_at
+        if request and request.alarm_at is not None
+        else None,
         request_to_serving_s=serving_at - request.requested_at if request and serving_at is not None else None,
     )
 

@@ -68,7 +68,9 @@ class Retrain:
         """Fit, pack and keep the candidate."""
         training_set = self._drafts.training_set()
         model = fit_candidate(training_set, self._rooms.bench, self.extractor, self._config)
-        self._drafts.keep_candidate(pack_candidate(model, training_set, self._rooms.bench, self._provenance(training_set)))
+        self._drafts.keep_candidate(
+            pack_candidate(model, training_set, self._rooms.bench, self._provenance(training_set))
+        )
         return model
 
     @cached_property
@@ -136,4 +138,3 @@ class Retrain:
             code_version=self._rooms.code_version,
             metrics={"held_out": float(len(training_set.held_out)), "left_out": float(len(training_set.left_out))},
         )
-

@@ -48,11 +48,17 @@ class Story:
 
     def _request(self, row: RequestRow) -> Iterator[tuple[str, str]]:
         identity, request = row.request.request_id, row.request
-        yield f"{identity}:asked", f"a new model is asked for ({request.cause}, {request.mode}, {len(request.image_keys)} images)"
+        yield (
+            f"{identity}:asked",
+            f"a new model is asked for ({request.cause}, {request.mode}, {len(request.image_keys)} images)",
+        )
         if row.run_id is not None:
             yield f"{identity}:{row.run_id}", f"Dagster carries it out (run {row.run_id[:8]})"
         for gate in self._ledger.gates(identity):
-            yield f"{identity}:{row.run_id}:{gate.name}", f"gate {gate.name} {'passed' if gate.passed else 'FAILED'}: {gate.words}"
+            yield (
+                f"{identity}:{row.run_id}:{gate.name}",
+                f"gate {gate.name} {'passed' if gate.passed else 'FAILED'}: {gate.words}",
+            )
         if row.ended_at is not None:
             yield f"{identity}:ended", f"the request ended: {row.state} ({row.detail})"
 

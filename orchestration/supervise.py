@@ -85,11 +85,19 @@ def dagster_parts(home: Path, *, web: bool) -> tuple[Part, ...]:
 
 def dashboard_part() -> Part:
     """The dashboard, on loopback only."""
-    import dashboard  # its place on disk alone: nothing of Streamlit is imported here
-
     port = free_port()
-    app = Path(dashboard.__file__).parent / "app.py"
-    command = (sys.executable, "-m", "streamlit", "run", str(app), "--server.address", LOOPBACK, "--server.port", str(port))
+    app = Path(__file__).resolve().parents[1] / "dashboard" / "app.py"
+    command = (
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(app),
+        "--server.address",
+        LOOPBACK,
+        "--server.port",
+        str(port),
+    )
     flags = ("--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none")
     return Part("dashboard", (*command, *flags), address=f"http://{LOOPBACK}:{port}", port=port)
 

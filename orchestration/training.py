@@ -169,7 +169,9 @@ class Drafts:
         return {key.removeprefix(prefix): self._store.get(key) for key in self._store.keys(prefix)}
 
 
-def pack_candidate(model: Model, training_set: TrainingSet, bench: Workbench, provenance: Provenance) -> dict[str, bytes]:
+def pack_candidate(
+    model: Model, training_set: TrainingSet, bench: Workbench, provenance: Provenance
+) -> dict[str, bytes]:
     """The candidate's files; its golden image is the first one held out, so that the proof is no image of the bank."""
     (golden,) = bench.images(training_set.held_out[:1])
     return pack(model, provenance, golden_image=golden)

@@ -34,7 +34,9 @@ def score(settings: Settings, stop: threading.Event) -> None:
     from streams.serving import ServingModels
 
     store = open_store(settings.store)
-    models = ServingModels(Registry(store), ExtractorCache(weights=weights_files(load_lines(settings.home))), now=time.time)
+    models = ServingModels(
+        Registry(store), ExtractorCache(weights=weights_files(load_lines(settings.home))), now=time.time
+    )
     handler = ScoreHandler(store, models, now=time.time)
     try:
         _work(settings, stop, handler, name="scorer", topics=("images",), batch=SCORER_BATCH)
@@ -45,7 +47,8 @@ def score(settings: Settings, stop: threading.Event) -> None:
 def watch(settings: Settings, stop: threading.Event) -> None:
     """Watch verdicts for drift, open incidents and ask for models until told to stop."""
     # Imported here because river takes seconds and only this worker needs it.
-    from streams.watching import TOPICS as WATCHED, WatchHandler, recorded_in
+    from streams.watching import TOPICS as WATCHED
+    from streams.watching import WatchHandler, recorded_in
 
     ledger = Ledger.open(settings.ledger)
     handler = WatchHandler(

@@ -50,7 +50,9 @@ def request_retrain(
     _check(actor, "engineer", "ask for a retrain")
     waiting = ledger.requests(line, states=("open", "running"))
     if waiting:
-        raise InvalidInput(f"line {line!r} has the open request {waiting[0].request.request_id}; wait until it has ended")
+        raise InvalidInput(
+            f"line {line!r} has the open request {waiting[0].request.request_id}; wait until it has ended"
+        )
     request = RetrainRequest(
         line=line,
         request_id=hashlib.sha256(f"manual|{line}|{actor.name}|{at}".encode()).hexdigest()[:24],
@@ -103,7 +105,14 @@ def _check(actor: Actor, least: str, what: str) -> None:
 
 
 def _promoted(ledger: Ledger, actor: Actor, action: str, promoted: ModelPromoted) -> ModelPromoted:
-    _act(ledger, actor, action, promoted, f"version {promoted.version} for {promoted.previous}: {promoted.why}", promoted.at)
+    _act(
+        ledger,
+        actor,
+        action,
+        promoted,
+        f"version {promoted.version} for {promoted.previous}: {promoted.why}",
+        promoted.at,
+    )
     return promoted
 
 

@@ -93,5 +93,8 @@ class Bus(Protocol):
 def publish(producer: Producer, message: Message, *, source: str, at: float) -> None:
     """Send a message to its topic, keyed by its line, with its CloudEvents headers. Durable after `producer.flush()`."""
     producer.send(
-        message.topic, key=message.line.encode(), value=encode(message), headers=headers_of(message, source=source, at=at)
+        message.topic,
+        key=message.line.encode(),
+        value=encode(message),
+        headers=headers_of(message, source=source, at=at),
     )

@@ -81,7 +81,9 @@ class Ledger:
     def lines(self, *, now: float | None = None) -> list[LineSummary]:
         """Every line that anything is known of, by name. Rates are measured up to `now`, by default the line's last image."""
         with self.transaction(writes=False) as connection:
-            names = {name for table in (VERDICTS, COLLECTED, REQUESTS, EVENTS) for name in _distinct_lines(connection, table)}
+            names = {
+                name for table in (VERDICTS, COLLECTED, REQUESTS, EVENTS) for name in _distinct_lines(connection, table)
+            }
             return [summary_of(connection, name, now=now) for name in sorted(names)]
 
     def verdicts(self, line: str, *, after: float | None = None, limit: int) -> list[Verdict]:
@@ -217,7 +219,8 @@ class Ledger:
         with self.transaction(writes=False) as connection:
             rows = connection.execute(query).all()
         return [
-            GateResult(name=row.name, passed=row.passed, value=row.value, limit=row.limit_value, words=row.words) for row in rows
+            GateResult(name=row.name, passed=row.passed, value=row.value, limit=row.limit_value, words=row.words)
+            for row in rows
         ]
 
     def act(self, entry: AuditEntry, messages: Sequence[Message]) -> None:

@@ -39,7 +39,9 @@ def _pending(connection: Connection, line: str) -> int:
 
 
 def _flag_rate(connection: Connection, line: str) -> float | None:
-    latest = select(VERDICTS.c.flagged).where(VERDICTS.c.line == line).order_by(VERDICTS.c.judged_at.desc()).limit(LATEST)
+    latest = (
+        select(VERDICTS.c.flagged).where(VERDICTS.c.line == line).order_by(VERDICTS.c.judged_at.desc()).limit(LATEST)
+    )
     flags = connection.execute(latest).scalars().all()
     return sum(flags) / len(flags) if flags else None
 
@@ -56,7 +58,9 @@ def _per_minute(connection: Connection, line: str, *, until: float | None) -> fl
 def _latest_version(connection: Connection, line: str) -> int | None:
     for kind in (ModelServing.topic, ModelPromoted.topic):
         of_kind = (EVENTS.c.kind == kind) & (EVENTS.c.line == line)
-        version = connection.execute(select(EVENTS.c.subject).where(of_kind).order_by(EVENTS.c.at.desc()).limit(1)).scalar()
+        version = connection.execute(
+            select(EVENTS.c.subject).where(of_kind).order_by(EVENTS.c.at.desc()).limit(1)
+        ).scalar()
         if version is not None:
             return int(version)
     return None

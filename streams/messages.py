@@ -255,7 +255,9 @@ def decode(body: bytes, kind: type[M]) -> M:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"not a {kind.__name__}: {error}; send the fields that streams.messages describes") from error
+        raise InvalidInput(
+            f"not a {kind.__name__}: {error}; send the fields that streams.messages describes"
+        ) from error
 
 
 def headers_of(message: Message, *, source: str, at: float) -> tuple[tuple[str, bytes], ...]:

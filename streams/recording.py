@@ -6,13 +6,13 @@ for images that wait, a collected image for a model that is there), so whichever
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from streams.bus import Record
 from streams.ledger import Ledger
 from streams.messages import Collected, LineImage, Message, ModelPromoted, decode
 from streams.topics import topic
 from streams.worker import Effects
-
-import msgspec
 
 OUTBOX_BATCH = 100
 
@@ -44,8 +44,8 @@ class RecordHandler:
         if isinstance(message, ModelPromoted):
             return [_late(image) for image in self._ledger.pending_images(message.line)]
         if isinstance(message, Collected) and self._ledger.has_model(message.line):
-            if self._ledger.verdict(message.line, message.image.image_id) is None:
-                return [_late(message.image)]
+            judged = self._ledger.verdict(message.line, message.image.image_id) is not None
+            return [] if judged else [_late(message.image)]
         return []
 
 

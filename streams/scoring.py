@@ -20,6 +20,8 @@ from streams.messages import (
     NearestNormal,
     Signals,
     Verdict,
+)
+from streams.messages import (
     decode as decode_message,
 )
 from streams.serving import Serving, ServingModels
@@ -80,14 +82,20 @@ class ScoreHandler:
         try:
             data = self._store.get(image.key)
         except NotFound as error:
-            raise InvalidInput(f"the pixels of {image.image_id!r} are not in the store: {error}; send it again") from error
+            raise InvalidInput(
+                f"the pixels of {image.image_id!r} are not in the store: {error}; send it again"
+            ) from error
         digest = hashlib.sha256(data).hexdigest()
         if digest != image.digest:
-            raise InvalidInput(f"{image.key}: digest {digest[:12]}, the message says {image.digest[:12]}; send it again")
+            raise InvalidInput(
+                f"{image.key}: digest {digest[:12]}, the message says {image.digest[:12]}; send it again"
+            )
         return data
 
     def _keep_heatmap(self, image: LineImage, serving: Serving, pixels: Image, score: ImageScore) -> str:
-        name = hashlib.sha256(f"{image.image_id}@{serving.version}#{serving.operating_point.revision}".encode()).hexdigest()
+        name = hashlib.sha256(
+            f"{image.image_id}@{serving.version}#{serving.operating_point.revision}".encode()
+        ).hexdigest()
         key = f"heatmaps/{encode_name(image.line)}/{serving.version}/{name}.jpg"
         if not self._store.exists(key):
             self._store.put(key, encode_jpeg(heatmap(pixels, score.map_HW, serving.operating_point.threshold)))
@@ -99,14 +107,18 @@ class ScoreHandler:
             check_line_name(image.line)
             return image
         if record.header("ce_type") is not None:
-            raise InvalidInput(f"{record.header('ce_type')!r} on the images topic; send driftline.LineImage or the bare image")
+            raise InvalidInput(
+                f"{record.header('ce_type')!r} on the images topic; send driftline.LineImage or the bare image"
+            )
         return self._check_in(record)
 
     def _check_in(self, record: Record) -> LineImage:
         """A bare image from a camera that knows nothing of us: its id is its place in the log, its time that of the log."""
         suffix = next((s for magic, s in _SUFFIX_OF_MAGIC.items() if record.value.startswith(magic)), None)
         if suffix is None:
-            raise InvalidInput("neither a driftline.LineImage nor the bytes of a JPEG, PNG, TIFF or BMP image; check the sender")
+            raise InvalidInput(
+                "neither a driftline.LineImage nor the bytes of a JPEG, PNG, TIFF or BMP image; check the sender"
+            )
         line = _line_of_key(record.key)
         digest = hashlib.sha256(record.value).hexdigest()
         key = image_key(line, digest, at=record.appended_at, suffix=suffix)
@@ -133,7 +145,11 @@ def _line_of_key(key: bytes | None) -> str:
 def _signals(score: ImageScore) -> Signals:
     statistics = score.statistics
     return Signals(
-        peak=score.peak, bulk=score.bulk, mean=statistics.mean, contrast=statistics.contrast, sharpness=statistics.sharpness
+        peak=score.peak,
+        bulk=score.bulk,
+        mean=statistics.mean,
+        contrast=statistics.contrast,
+        sharpness=statistics.sharpness,
     )
 
 

@@ -103,5 +103,7 @@ def test_the_contracts_commands_are_all_there() -> None:
 
 
 def test_python_minus_m_orchestration_is_the_command() -> None:
-    done = subprocess.run([sys.executable, "-m", "orchestration", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestration", "--version"], capture_output=True, text=True, check=True
+    )
     assert "driftline" in done.stdout

@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import numpy as np
 import pytest
 
 from detectors.encoding import encode_name
-from detectors.evaluation import bootstrap_interval, recall_at_false_alarm_rate  # noqa: F401  (the figures of the note)
 from detectors.registry import Registry
 from detectors.store import open_store
 from streams.ledger import Ledger
@@ -30,7 +28,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(LIMIT_S + 60),
     pytest.mark.skipif(
-        "DRIFTLINE_TEST_DATA" not in os.environ, reason="set DRIFTLINE_TEST_DATA to the folder of real images to turn this on"
+        "DRIFTLINE_TEST_DATA" not in os.environ,
+        reason="set DRIFTLINE_TEST_DATA to the folder of real images to turn this on",
     ),
 ]
 
@@ -47,14 +46,24 @@ class Replayed:
 
 
 @pytest.fixture(scope="module")
-def replayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replayed]:
+def replayed(tmp_path_factory: pytest.TempPathFactory) -> Replayed:
     folder = tmp_path_factory.mktemp("main-job")
     report, home = folder / "r.json", folder / "home"
-    command = [sys.executable, "-m", "orchestration", "replay", str(SCENARIO), "--report", str(report), "--home", str(home)]
+    command = [
+        sys.executable,
+        "-m",
+        "orchestration",
+        "replay",
+        str(SCENARIO),
+        "--report",
+        str(report),
+        "--home",
+        str(home),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     print(done.stdout[-6000:], done.stderr[-2000:])  # noqa: T201  shown where a promise is not kept
     assert done.returncode == 0
-    yield Replayed(json.loads(report.read_text()), Settings.from_environ({"DRIFTLINE_HOME": str(home)}))
+    return Replayed(json.loads(report.read_text()), Settings.from_environ({"DRIFTLINE_HOME": str(home)}))
 
 
 def test_nothing_is_lost_and_nothing_doubled(replayed: Replayed) -> None:
@@ -81,7 +90,9 @@ def test_one_run_makes_version_two_within_120_s_from_images_after_the_change(rep
     assert [each["outcome"] for each in replayed.report["requests"]] == ["promoted", "promoted"]
     ledger = Ledger.open(replayed.settings.ledger)
     request = ledger.requests("tiles")[-1].request
-    phase_of = {verdict.image_key: verdict.image_id.rpartition("-")[0] for verdict in ledger.verdicts("tiles", limit=10**6)}
+    phase_of = {
+        verdict.image_key: verdict.image_id.rpartition("-")[0] for verdict in ledger.verdicts("tiles", limit=10**6)
+    }
     assert {phase_of[key] for key in request.image_keys} == {"step"}
     manifest = Registry(open_store(replayed.settings.store)).manifest("tiles", 2)
     assert set(manifest.training_keys) <= set(request.image_keys)
@@ -91,7 +102,9 @@ def test_every_verdict_names_a_version_that_was_published(replayed: Replayed) ->
     ledger = Ledger.open(replayed.settings.ledger)
     promoted_at = {promotion.version: promotion.at for promotion in ledger.promotions("tiles")}
     for verdict in ledger.verdicts("tiles", limit=10**6):
-        published = (replayed.settings.home / "objects" / "models" / encode_name("tiles") / "versions" / str(verdict.version)).stat()
+        published = (
+            replayed.settings.home / "objects" / "models" / encode_name("tiles") / "versions" / str(verdict.version)
+        ).stat()
         assert verdict.version in promoted_at
         assert verdict.judged_at >= published.st_ctime - 30
 
@@ -124,7 +137,15 @@ def predicted(replayed: Replayed, model: str, *, good: bool, exposures: str) -> 
     with (root / "index.csv").open() as table:
         rows = [row for row in csv.DictReader(table) if row["type"] != "uneven" and row["exposure"] in exposures]
     wanted = [row for row in rows if (row["label"] == "good") == good and (not good or int(row["tile_id"]) % 2 == 0)]
-    command = [sys.executable, "-m", "orchestration", "predict", model, *(str(root / row["path"]) for row in wanted), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "orchestration",
+        "predict",
+        model,
+        *(str(root / row["path"]) for row in wanted),
+        "--json",
+    ]
     environ = {**os.environ, **replayed.settings.environ()}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, env=environ)
     return np.array([each["flagged"] for each in json.loads(done.stdout)["images"]], dtype=float)

@@ -51,7 +51,9 @@ def test_stopping_ends_every_part(tmp_path: Path) -> None:
     supervisor.start()
     pids = [supervisor.pid("one"), supervisor.pid("two")]
     supervisor.stop()
-    assert not [pid for pid in pids if Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert not [
+        pid for pid in pids if Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
 
 
 def test_output_of_a_part_is_kept(tmp_path: Path) -> None:

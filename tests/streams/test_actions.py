@@ -87,7 +87,11 @@ def test_a_review_is_there_when_the_call_returns_and_goes_to_the_bus(ledger: Led
 
 @pytest.mark.parametrize(
     ("image_id", "says", "note", "error"),
-    [("a", "broken", "", InvalidInput), ("nobody", "normal", "", NotFound), ("a", "normal", "x" * 10_001, InvalidInput)],
+    [
+        ("a", "broken", "", InvalidInput),
+        ("nobody", "normal", "", NotFound),
+        ("a", "normal", "x" * 10_001, InvalidInput),
+    ],
 )
 def test_a_review_that_makes_no_sense_is_refused(
     ledger: Ledger, image_id: str, says: str, note: str, error: type[Exception]

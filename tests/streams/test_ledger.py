@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from detectors.errors import InvalidInput, NotYet
 from streams.ledger import GateResult, Ledger
@@ -35,7 +36,9 @@ def verdict(image_id: str, *, at: float = 1.0, version: int = 1, score: float = 
 
 
 def image(image_id: str) -> LineImage:
-    return LineImage(line="tiles", image_id=image_id, taken_at=1.0, digest="d", key=f"images/{image_id}.png", size_bytes=3)
+    return LineImage(
+        line="tiles", image_id=image_id, taken_at=1.0, digest="d", key=f"images/{image_id}.png", size_bytes=3
+    )
 
 
 def collected(image_id: str, *, at: float = 1.0) -> Collected:
@@ -50,7 +53,9 @@ def request(request_id: str = "r1", *, at: float = 1.0) -> RetrainRequest:
 
 
 def promoted(version: int, *, at: float = 5.0) -> ModelPromoted:
-    return ModelPromoted(line="tiles", version=version, previous=None, sequence=version, by="driftline", why="cold_start", at=at)
+    return ModelPromoted(
+        line="tiles", version=version, previous=None, sequence=version, by="driftline", why="cold_start", at=at
+    )
 
 
 def incident(state: str, *, at: float = 3.0) -> DriftIncident:
@@ -136,7 +141,9 @@ def test_incidents_close_in_whatever_order_their_messages_come(ledger: Ledger, t
 def test_a_line_at_a_glance(ledger: Ledger) -> None:
     alert = ModelAlert(line="tiles", version=2, serving=1, reason="digest", raised_at=9.0)
     serving = ModelServing(line="tiles", version=1, previous=None, at=6.0)
-    ledger.record([verdict("a", at=100.0, flagged=True), verdict("b", at=101.0), incident("opened"), request(), serving, alert])
+    ledger.record(
+        [verdict("a", at=100.0, flagged=True), verdict("b", at=101.0), incident("opened"), request(), serving, alert]
+    )
     (summary,) = ledger.lines()
     assert (summary.line, summary.judged, summary.flag_rate, summary.version) == ("tiles", 2, 0.5, 1)
     assert (summary.open_incident, summary.open_request, summary.images_per_min) == ("covariate_drift", "open", 2.0)

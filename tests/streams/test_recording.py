@@ -34,7 +34,9 @@ def test_what_happens_is_recorded(ledger: Ledger, handler: RecordHandler) -> Non
 
 
 @pytest.mark.parametrize("promotion_first", [True, False])
-def test_collected_images_come_again_whichever_is_recorded_second(handler: RecordHandler, promotion_first: bool) -> None:
+def test_collected_images_come_again_whichever_is_recorded_second(
+    handler: RecordHandler, promotion_first: bool
+) -> None:
     messages: list[Message] = [promoted(1), collected("a")]
     given = messages if promotion_first else messages[::-1]
     back = [message for each in given for message in handler.handle([record_of(each)]).messages]

@@ -23,7 +23,6 @@ from streams.topics import topic
 from streams.worker import Worker
 from tests.streams.scoring_line import LINE, ScoringLine, texture
 
-
 T = TypeVar("T", bound=Message)
 
 
@@ -34,7 +33,9 @@ class Scorer:
         self.line = line
         self.models = ServingModels(line.registry, ExtractorCache(), now=time.time)
         handler = ScoreHandler(line.store, self.models, now=time.time)
-        self.worker = Worker(line.bus.consumer("scorer", ["images"]), line.bus.producer(), handler, source="/test/scorer")
+        self.worker = Worker(
+            line.bus.consumer("scorer", ["images"]), line.bus.producer(), handler, source="/test/scorer"
+        )
         self._reader = line.bus.consumer("reader", ["verdicts", "collected", "dead-letters", "servings", "alerts"])
 
     def until(self, done: Callable[[list[Message]], bool], *, within_s: float = 60.0) -> list[Message]:
@@ -130,7 +131,9 @@ def test_bad_images_become_dead_letters_and_the_others_verdicts(line: ScoringLin
     verdicts = {verdict.image_id: verdict for verdict in of(Verdict, said)}
     assert set(verdicts) == set(SCORED) | {f"after {name}" for name in (*DEAD, *SCORED)}
     assert len({verdicts[f"after {name}"].score for name in (*DEAD, *SCORED)}) == 1, "no image changes another's score"
-    assert verdicts["16 bit"].score == pytest.approx(verdicts["grey with alpha"].score, rel=1e-3), "the same part, coded otherwise"
+    assert verdicts["16 bit"].score == pytest.approx(verdicts["grey with alpha"].score, rel=1e-3), (
+        "the same part, coded otherwise"
+    )
 
 
 def test_a_line_without_a_model_is_collected_and_judged_once_it_has_one(tmp_path: Path, fitted: Path) -> None:
