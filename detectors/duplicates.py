@@ -37,8 +37,9 @@ def near_duplicates(patches_BHWD: Patches) -> NDArray[np.bool_]:
     far out of the pairs of this very set (`similarity_limit`), so that a line whose parts all vary along one
     direction loses none of them. At least `LEAST_KEPT` of the images stay; only identical images always go.
 
-    Measured with EfficientNet-Lite0 on magnetic tiles (exposures 1 and 2, 5 and 6, by `tile_id`): see `docs/` and the
-    tests. Raises InvalidInput for features that are not finite `(B, H, W, D)`.
+    Measured by `tile_id` with EfficientNet-Lite0 on random draws of magnetic tiles: of 150 images in exposures 1 and 2
+    precision .97, recall .99; of 60 and 100 in 5 and 6 .92 and .97, recall 1.0 (`tile_id` itself parts a few tiles that are
+    plainly one); across exposures 1 and 6 recall .85. Raises InvalidInput for features that are not finite `(B, H, W, D)`.
 
     >>> rng = np.random.default_rng(0)
     >>> parts = rng.normal(size=(12, 8, 8, 4)).astype(np.float32)

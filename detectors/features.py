@@ -1,8 +1,9 @@
 """Image -> patch features: a pretrained backbone, some of its layers, locally aware pooling. The only home of torch.
 
-PatchCore, Roth et al. 2022 (arXiv 2106.08265), section 3.1, equations 1 to 3. *Differences from the paper*: a
-neighbourhood at the border averages the patches it has (the paper's code counts zeros beyond the border); layers are
-brought to the grid of stride 8 before pooling, and are joined, not averaged down to a target dimension.
+PatchCore, Roth et al. 2022 (arXiv 2106.08265), section 3.1, equations 1 to 3. Each layer is pooled over its
+own neighbourhoods, zeros beyond the border counted as in the paper's code (without them corner patches are nearly unsmoothed and win the
+maximum of almost every map: image AUROC .65 instead of .86 on the magnetic tiles), then brought to the grid of stride 8. *Differences from
+the paper*: layers are joined, not averaged down to a target dimension.
 
 Shape legend: B images, H x W patch grid, C or D feature dimensions.
 """
@@ -99,14 +100,17 @@ class FeatureExtractor:
         for name, stage in self._stages.items():
             x_1CHW = stage(x_1CHW)
             kept[name] = x_1CHW
-        joined = torch.cat([self._on_grid(kept[name]) for name in self._spec.layers], dim=1)
-        patches = functional.avg_pool2d(
-            joined, NEIGHBOURHOOD, stride=1, padding=NEIGHBOURHOOD // 2, count_include_pad=False
-        )
+        patches = torch.cat([self._on_grid(kept[name]) for name in self._spec.layers], dim=1)
         features: Patches = patches[0].permute(1, 2, 0).contiguous().cpu().numpy()
         return features
 
     def _on_grid(self, layer_1CHW: torch.Tensor) -> torch.Tensor:
+        """A layer pooled over its own neighbourhoods, at its own resolution, then brought onto the grid.
+
+        Padding counts, as in the paper's code: without it the few patches of a corner are nearly unsmoothed, lie far from all
+        others and win the maximum of almost every map.
+        """
+        layer_1CHW = functional.avg_pool2d(layer_1CHW, NEIGHBOURHOOD, stride=1, padding=NEIGHBOURHOOD // 2)
         if layer_1CHW.shape[-1] > self._grid[1]:
             return functional.adaptive_avg_pool2d(layer_1CHW, self._grid)
         if layer_1CHW.shape[-1] < self._grid[1]:

@@ -58,7 +58,7 @@ def blind(console: Console, folder: Path, **options: Any) -> Answer:
 @model_options
 def evaluate(console: Console, folder: Path, **options: Any) -> Answer:
     """Judge a detector on a folder in MVTec layout."""
-    from orchestration.offline import evaluate_folder
+    from orchestration.offline_evaluation import evaluate_folder
 
     evaluation = evaluate_folder(folder, config_of(options, detector="patchcore"), progress=console.progress)
     rows = msgspec.structs.asdict(evaluation).items()

@@ -1,4 +1,4 @@
-"""What the commands do without a running installation: train, rank, evaluate and predict on folders, change a champion."""
+"""What the commands do without a running installation: train, rank and predict on folders, change a champion."""
 
 import hashlib
 import time
@@ -8,18 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
-import numpy as np
 
 from detectors.artifact import Provenance, pack, unpack
 from detectors.errors import ImageError, InvalidInput
-from detectors.evaluation import (
-    aupr,
-    aupro,
-    bootstrap_interval,
-    f1_max,
-    image_auroc,
-    pixel_auroc,
-)
 from detectors.extractors import ExtractorCache
 from detectors.images import Image, decode, encode_jpeg
 from detectors.model import Model, detector_from, fit_model, heatmap
@@ -63,27 +54,6 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     images: tuple[ScoredFile, ...]
     unreadable: dict[str, str]
-
-
-class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """How a detector does on a folder in MVTec layout; None where a figure cannot be computed. `intervals`: 95 %, by bootstrap."""
-
-    detector: str
-    backbone: str
-    image_size: int
-    bank_rows: int
-    image_auroc: float | None
-    pixel_auroc: float | None
-    aupro: float | None
-    aupr: float | None
-    f1_max: float | None
-    threshold: float
-    false_alarm_rate: float | None
-    recall: float | None
-    fit_s: float
-    ms_per_image: float
-    images: int
-    intervals: dict[str, tuple[float, float] | None]
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -240,83 +210,3 @@ def change_champion(settings: Settings, actor: Actor, line: str, *, version: int
     if version is None:
         return rollback(ledger, actor, registry, line=line, why=why, at=time.time())
     return promote(ledger, actor, registry, line=line, version=version, why=why, at=time.time())
-
-
-def evaluate_folder(folder: Path, config: LineConfig, *, progress: Progress) -> Evaluation:
-    """Fit on `train/good`, judge `test/*`, with pixel figures where `ground_truth` has masks."""
-    train, _ = read_images(progress(image_files(folder / "train" / "good"), "read"))
-    start = time.perf_counter()
-    model = fit_images({str(path): image for path, image in train.items()}, config)
-    fit_s = time.perf_counter() - start
-    test, _ = read_images(progress(image_files(folder / "test"), "read"))
-    start = time.perf_counter()
-    scores = [score for image in progress(list(test.values()), "score") for score in model.score([image])]
-    ms = 1000 * (time.perf_counter() - start) / len(test)
-    labels = np.array([path.parent.name != "good" for path in test])
-    peaks = np.array([score.peak for score in scores])
-    masks = [_mask(folder, path, image) for path, image in test.items()]
-    pixels = _pixel_figures(masks, [score.map_HW for score in scores])
-    flagged = peaks > model.threshold.value
-    return Evaluation(
-        detector=config.detector,
-        backbone=config.backbone,
-        image_size=config.image_size,
-        bank_rows=int(model.detector.state().tensors["bank"].shape[0]),
-        image_auroc=image_auroc(labels, peaks),
-        pixel_auroc=pixels[0],
-        aupro=pixels[1],
-        aupr=aupr(labels, peaks),
-        f1_max=_first(f1_max(labels, peaks)),
-        threshold=model.threshold.value,
-        false_alarm_rate=_share(flagged[~labels]),
-        recall=_share(flagged[labels]),
-        fit_s=fit_s,
-        ms_per_image=ms,
-        images=len(test),
-        intervals={
-            "image_auroc": bootstrap_interval(image_auroc, labels, peaks, seed=config.seed),
-            "aupr": bootstrap_interval(aupr, labels, peaks, seed=config.seed),
-        },
-    )
-
-
-def _share(flags: np.ndarray[Any, np.dtype[np.bool_]]) -> float | None:
-    return float(flags.mean()) if flags.size else None
-
-
-def _first(pair: tuple[float, float] | None) -> float | None:
-    return None if pair is None else pair[0]
-
-
-def _mask(folder: Path, path: Path, image: Image) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
-    """The mask of a test image at its size; all False for a good one, None where a defect has no mask."""
-    if path.parent.name == "good":
-        return np.zeros(image.shape[:2], bool)
-    found = folder / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
-    if not found.exists():
-        return None
-    mask = decode(found.read_bytes())[..., 0] > 127
-    if mask.shape != image.shape[:2]:
-        raise InvalidInput(f"{found} is {mask.shape}, its image {image.shape[:2]}; a mask has the size of its image")
-    return mask
-
-
-def _pixel_figures(
-    masks: Sequence[np.ndarray[Any, np.dtype[np.bool_]] | None], maps: Sequence[np.ndarray[Any, np.dtype[np.float32]]]
-) -> tuple[float | None, float | None]:
-    """Pixel AUROC and AUPRO over the images that have a mask, on maps enlarged to 256 x 256."""
-    known = [(mask, each) for mask, each in zip(masks, maps, strict=True) if mask is not None]
-    if not any(mask.any() for mask, _ in known):
-        return None, None
-    side = 256
-    small = np.stack([_resize_mask(mask, side) for mask, _ in known])
-    large = np.stack(
-        [np.kron(each, np.ones((side // each.shape[0], side // each.shape[1]), np.float32)) for _, each in known]
-    )
-    return pixel_auroc(small, large), aupro(small, large)
-
-
-def _resize_mask(mask: np.ndarray[Any, np.dtype[np.bool_]], side: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    rows = (np.arange(side) * mask.shape[0] / side).astype(int)
-    columns = (np.arange(side) * mask.shape[1] / side).astype(int)
-    return mask[np.ix_(rows, columns)]

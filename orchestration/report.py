@@ -1,5 +1,6 @@
 """The report of a replay: what was sent against what the ledger says became of it. The fields are a contract (see the README)."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -120,7 +121,7 @@ def report_of(run: Run, ledger: Ledger, registry: Registry) -> ReplayReport:
     dead = _dead_image_ids(ledger)
     sent = {image.image_id for image in run.sent}
     counts = ledger.counts(run.line)
-    incidents = [incident for incident in ledger.incidents(run.line)]
+    incidents = ledger.incidents(run.line)
     live = sorted(
         (verdicts[i.image_id] for i in run.sent if _is_live(verdicts, i)), key=lambda verdict: verdict.judged_at
     )
@@ -229,5 +230,5 @@ def _rate(live: Sequence[Verdict]) -> float | None:
 def _longest_gap(run: Run, live: Sequence[Verdict]) -> float | None:
     """The longest time between two live verdicts of one phase, in which the camera sends at a steady rate."""
     phase = {image.image_id: image.phase for image in run.sent}
-    pairs = [(a, b) for a, b in zip(live, live[1:], strict=False) if phase[a.image_id] == phase[b.image_id]]
+    pairs = [(a, b) for a, b in itertools.pairwise(live) if phase[a.image_id] == phase[b.image_id]]
     return max((after.judged_at - before.judged_at for before, after in pairs), default=None)

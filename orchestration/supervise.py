@@ -98,7 +98,16 @@ def dashboard_part() -> Part:
         "--server.port",
         str(port),
     )
-    flags = ("--server.headless", "true", "--browser.gatherUsageStats", "false", "--server.fileWatcherType", "none")
+    flags = (
+        "--server.headless",
+        "true",
+        "--browser.gatherUsageStats",
+        "false",
+        "--server.fileWatcherType",
+        "none",
+        "--client.toolbarMode",
+        "minimal",
+    )
     return Part("dashboard", (*command, *flags), address=f"http://{LOOPBACK}:{port}", port=port)
 
 

@@ -12,6 +12,7 @@ from PIL import Image as Picture
 from torch.nn import functional
 from torchvision import models
 
+from detectors.contract import Patches
 from detectors.errors import InvalidInput
 from detectors.features import BACKBONES, FeatureExtractor, load_extractor
 from detectors.images import Image
@@ -41,15 +42,17 @@ def resized(image: Image, size: int) -> torch.Tensor:
     return torch.from_numpy(np.array(square)).permute(2, 0, 1)[None].float()
 
 
-def pooled(layers: list[torch.Tensor], side: int) -> torch.Tensor:
-    """3 x 3 means over the patches that there are, on layers brought to one grid: `(side, side, D)`."""
-    joined = torch.cat(layers, dim=1)[0]
-    result = torch.empty(side, side, len(joined))
-    for row in range(side):
-        for column in range(side):
-            around = joined[:, max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
-            result[row, column] = around.mean(dim=(1, 2))
-    return result
+def pooled(layer: torch.Tensor) -> torch.Tensor:
+    """3 x 3 means of a layer `(1, C, H, W)`, zeros beyond its border counted."""
+    height, width = layer.shape[-2:]
+    padded = functional.pad(layer, (1, 1, 1, 1))
+    shifted = [padded[..., i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    return torch.stack(shifted).mean(dim=0)
+
+
+def on_grid(layers: list[torch.Tensor]) -> Patches:
+    features: Patches = torch.cat(layers, dim=1)[0].permute(1, 2, 0).numpy()
+    return features
 
 
 def test_lite0_equals_its_own_package(lite0: FeatureExtractor) -> None:
@@ -66,11 +69,11 @@ def test_lite0_equals_its_own_package(lite0: FeatureExtractor) -> None:
             if number in {2, 4, 10}:
                 layers.append(x)
     layers = [
-        functional.avg_pool2d(layers[0], 2),
-        layers[1],
-        functional.interpolate(layers[2], (12, 12), mode="bilinear"),
+        functional.avg_pool2d(pooled(layers[0]), 2),
+        pooled(layers[1]),
+        functional.interpolate(pooled(layers[2]), (12, 12), mode="bilinear"),
     ]
-    assert np.allclose(lite0.extract([image])[0], pooled(layers, 12).numpy(), atol=2e-4)
+    assert np.allclose(lite0.extract([image])[0], on_grid(layers), atol=2e-4)
     assert lite0.dimensions == 24 + 40 + 112
     assert lite0.grid == (12, 12)
 
@@ -127,9 +130,9 @@ def test_resnet18_equals_torchvision(random_resnet18: Path) -> None:
     with torch.inference_mode():
         x = model.layer1(model.maxpool(model.relu(model.bn1(model.conv1(normal)))))
         layer2 = model.layer2(x)
-        layer3 = functional.interpolate(model.layer3(layer2), (8, 8), mode="bilinear")
+        layer3 = functional.interpolate(pooled(model.layer3(layer2)), (8, 8), mode="bilinear")
     extractor = load_extractor("resnet18", weights=random_resnet18, image_size=64)
-    expected = pooled([layer2, layer3], 8).numpy()
+    expected = on_grid([pooled(layer2), layer3])
     assert np.allclose(extractor.extract([image])[0], expected, atol=1e-4 * np.abs(expected).max())
 
 
