@@ -2,6 +2,7 @@
 
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import click
@@ -11,7 +12,10 @@ from orchestration.console import DONE, NO, Answer, Console, command
 from orchestration.options import settings
 from orchestration.supervise import Supervisor, dagster_parts, dashboard_part, worker_parts
 from orchestration.workers import stop_on_signals
+from streams.local import open_bus
 from streams.settings import Settings
+
+RETENTION_LOOK_S = 3600.0
 
 _group = click.Group("_")
 
@@ -35,6 +39,7 @@ def up(console: Console) -> Answer:
         for part in parts:
             console.say(f"{part.name:15} {part.address or 'started'}")
         console.say(f"home: {here.home}; logs beside it in logs/; Ctrl-C stops everything in order")
+        threading.Thread(target=_keep_retention, args=(here, stop), daemon=True, name="retention").start()
         supervisor.watch(stop)
     finally:
         supervisor.stop()
@@ -89,6 +94,13 @@ def doctor(console: Console) -> Answer:
     findings = examine(settings())
     text = "\n".join(f"{'ok   ' if each.well else 'WRONG'} {each.part}: {each.words}" for each in findings)
     return Answer({"findings": findings}, text, DONE if all(each.well for each in findings) else NO)
+
+
+def _keep_retention(here: Settings, stop: threading.Event) -> None:
+    """Every hour, let the embedded log forget what is older than its topics' retention."""
+    bus = open_bus(here.bus)
+    while not stop.wait(RETENTION_LOOK_S):
+        bus.expire(time.time())
 
 
 def _installation(home: Path) -> Settings:

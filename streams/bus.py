@@ -89,6 +89,9 @@ class Bus(Protocol):
     def lag(self, group: str, topics: Sequence[str]) -> int:
         """Messages in `topics` that `group` has not committed."""
 
+    def expire(self, now: float) -> int:
+        """Delete messages older than their topic's retention, where the log does not do so by itself; how many went."""
+
 
 def publish(producer: Producer, message: Message, *, source: str, at: float) -> None:
     """Send a message to its topic, keyed by its line, with its CloudEvents headers. Durable after `producer.flush()`."""

@@ -3,7 +3,6 @@
 One replay of `tests/scenarios/magnetic_tile_step.toml` at its real speed (eight minutes or so), then each promise on its report.
 """
 
-import csv
 import json
 import os
 import subprocess
@@ -20,6 +19,7 @@ from detectors.registry import Registry
 from detectors.store import open_store
 from streams.ledger import Ledger
 from streams.settings import Settings
+from tests.scenarios.table import defects_of, flagged, good_even_of
 
 SCENARIO = Path(__file__).parents[1] / "scenarios" / "magnetic_tile_step.toml"
 LIMIT_S = 1500
@@ -115,37 +115,17 @@ def test_images_kept_being_judged(replayed: Replayed) -> None:
 
 def test_the_new_version_flags_few_good_tiles_and_far_fewer_than_the_old_one(replayed: Replayed) -> None:
     after = replayed.phase("after")["by_model"]["2"]
-    flagged = after["flagged_good"] / after["good"]
-    assert flagged <= 0.05
-    old = predicted(replayed, "tiles@1", good=True, exposures="56")
-    new = predicted(replayed, "tiles@2", good=True, exposures="56")
-    assert flagged < np.mean(old) / 3
-    assert np.mean(new) < np.mean(old) / 3
+    share = after["flagged_good"] / after["good"]
+    assert share <= 0.05
+    old = flagged("tiles@1", replayed.settings, good_even_of("56"))
+    new = flagged("tiles@2", replayed.settings, good_even_of("56"))
+    assert share < old.mean() / 3
+    assert new.mean() < old.mean() / 3
 
 
 def test_recall_does_not_fall_beyond_chance(replayed: Replayed) -> None:
-    before = predicted(replayed, "tiles@1", good=False, exposures="12")
-    after = predicted(replayed, "tiles@2", good=False, exposures="56")
+    before = flagged("tiles@1", replayed.settings, defects_of("12"))
+    after = flagged("tiles@2", replayed.settings, defects_of("56"))
     rng = np.random.default_rng(0)
     differences = [rng.choice(after, len(after)).mean() - rng.choice(before, len(before)).mean() for _ in range(2000)]
-    assert np.quantile(differences, 0.975) >= 0, (np.mean(before), np.mean(after))
-
-
-def predicted(replayed: Replayed, model: str, *, good: bool, exposures: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Which of the tiles not fitted on by `model` it flags, with `driftline predict`: even ones of `after` for good, all for defects."""
-    root = Path(os.environ["DRIFTLINE_TEST_DATA"]) / "magnetic_tile"
-    with (root / "index.csv").open() as table:
-        rows = [row for row in csv.DictReader(table) if row["type"] != "uneven" and row["exposure"] in exposures]
-    wanted = [row for row in rows if (row["label"] == "good") == good and (not good or int(row["tile_id"]) % 2 == 0)]
-    command = [
-        sys.executable,
-        "-m",
-        "orchestration",
-        "predict",
-        model,
-        *(str(root / row["path"]) for row in wanted),
-        "--json",
-    ]
-    environ = {**os.environ, **replayed.settings.environ()}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, env=environ)
-    return np.array([each["flagged"] for each in json.loads(done.stdout)["images"]], dtype=float)
+    assert np.quantile(differences, 0.975) >= 0, (before.mean(), after.mean())

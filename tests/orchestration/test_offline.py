@@ -1,0 +1,116 @@
+"""The commands on folders, as a user types them: train, predict, blind, evaluate, models, doctor."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detectors.images import Image, encode_png
+from orchestration.cli import driftline
+from orchestration.console import run
+from tests.streams.scoring_line import texture
+
+SMALL = ("--image-size", "64", "--bank", "300")
+
+
+def scratched(seed: int) -> Image:
+    image = texture(seed).copy()
+    image[40:44, 10:80] = 255
+    return image
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DRIFTLINE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def mvtec(tmp_path: Path) -> Path:
+    """A folder in MVTec layout: 16 to fit on, 6 good and 6 scratched to judge, masks for the scratches."""
+    root = tmp_path / "set"
+    mask = np.zeros((96, 96, 3), np.uint8)
+    mask[40:44, 10:80] = 255
+    images = {
+        **{f"train/good/{n}.png": texture(n) for n in range(16)},
+        **{f"test/good/{n}.png": texture(50 + n) for n in range(6)},
+        **{f"test/scratch/{n}.png": scratched(80 + n) for n in range(6)},
+        **{f"ground_truth/scratch/{n}_mask.png": mask for n in range(6)},
+    }
+    for name, image in images.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(encode_png(image))
+    return root
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: int = 0) -> Any:
+    assert run(driftline, [*map(str, arguments), "--json"]) == status
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_line_is_trained_predicted_promoted_and_rolled_back(
+    mvtec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = answer(capsys, "train", mvtec / "train" / "good", "--line", "press-4/door", *SMALL)
+    assert first == {"line": "press-4/door", "version": 1, "champion": 1}
+    second = answer(
+        capsys, "train", mvtec / "train" / "good", "--line", "press-4/door", *SMALL, "--detector", "patchcluster"
+    )
+    assert (second["version"], second["champion"]) == (2, 1), "a line in service keeps its champion"
+    scores = answer(capsys, "predict", "press-4/door@champion", mvtec / "test", "--heatmaps", tmp_path / "maps")[
+        "images"
+    ]
+    by_kind = {kind: [each["score"] for each in scores if f"/{kind}/" in each["path"]] for kind in ("good", "scratch")}
+    assert min(by_kind["scratch"]) > max(by_kind["good"])
+    assert all(each["flagged"] for each in scores if "/scratch/" in each["path"])
+    assert len(list((tmp_path / "maps").iterdir())) >= 6
+    assert answer(capsys, "models", "promote", "press-4/door@2", "--why", "test")["version"] == 2
+    assert answer(capsys, "models", "rollback", "press-4/door", "--why", "test")["version"] == 1
+    assert answer(capsys, "models", "show", "press-4/door@2")["manifest"]["detector"] == "patchcluster"
+    assert answer(capsys, "models", "verify", "press-4/door@1")["problems"] == []
+    assert answer(capsys, "models", "list")["lines"][0]["champion"] == 1
+
+
+def test_verify_and_doctor_find_a_tampered_model(mvtec: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answer(capsys, "train", mvtec / "train" / "good", "--line", "door", *SMALL)
+    assert all(each["well"] for each in answer(capsys, "doctor")["findings"])
+    tensors = next(home.rglob("model.safetensors"))
+    tensors.chmod(0o644)
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"\x00\x01")
+    assert answer(capsys, "models", "verify", "door@1", status=1)["problems"]
+    findings = {each["part"]: each for each in answer(capsys, "doctor", status=1)["findings"]}
+    assert not findings["model door@1"]["well"]
+    assert "roll back" in findings["model door@1"]["words"]
+
+
+def test_blind_ranks_the_scratched_parts_first(mvtec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for number in range(20):
+        (folder / f"good-{number}.png").write_bytes(encode_png(texture(300 + number)))
+    for number in range(2):
+        (folder / f"bad-{number}.png").write_bytes(encode_png(scratched(400 + number)))
+    (folder / "broken.png").write_bytes(b"no image")
+    ranking = answer(capsys, "blind", folder, *SMALL)
+    assert [Path(each["path"]).name[:3] for each in ranking["images"][:2]] == ["bad", "bad"]
+    assert len(ranking["images"]) == 22
+    assert list(ranking["unreadable"]) == [str(folder / "broken.png")]
+
+
+@pytest.mark.parametrize("detector", ["patchcore", "patchcluster"])
+def test_evaluate_gives_every_figure_of_the_contract(
+    mvtec: Path, detector: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = answer(capsys, "evaluate", mvtec, "--detector", detector, *SMALL)
+    names = (
+        "detector backbone image_size bank_rows image_auroc pixel_auroc aupro aupr f1_max threshold false_alarm_rate recall "
+        "fit_s ms_per_image images intervals"
+    )
+    assert set(found) == set(names.split())
+    assert found["image_auroc"] == 1.0
+    assert found["pixel_auroc"] > 0.9
+    assert 0.5 < found["aupro"] <= 1.0
+    assert 250 < found["bank_rows"] <= 300
+    assert found["images"] == 12
