@@ -55,7 +55,7 @@ def replay(console: Console, scenario: Path, report: Path | None, home: Path | N
     """Run a scenario through the real parts, as processes, and report."""
     import os
 
-    from orchestration.replay import Stage, line_of, run_scenario, running, write_line
+    from orchestration.replay import Stage, line_of, run_scenario, running, wait_ready, write_line
     from streams.scenario import load_scenario
 
     loaded = load_scenario(scenario, environ=os.environ)
@@ -63,7 +63,8 @@ def replay(console: Console, scenario: Path, report: Path | None, home: Path | N
         here = _installation(home or Path(temporary))
         write_line(here, loaded.line, line_of(loaded))
         stage = Stage.open(here, loaded.line, console.say)
-        with running(stage, dashboard=dashboard):
+        with running(stage, dashboard=dashboard) as supervisor:
+            wait_ready(stage, supervisor)
             result = run_scenario(loaded, stage)
     data = msgspec.json.format(msgspec.json.encode(result), indent=1)
     if report is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from orchestration.replay import Stage, line_of, run_scenario, running, write_line
+from orchestration.replay import Stage, line_of, run_scenario, running, wait_ready, write_line
 from orchestration.report import ReplayReport
 from orchestration.workers import stop_on_signals
 from streams.rendered import scenario_for_folder, write_demo
@@ -15,6 +15,7 @@ from streams.scenario import Scenario, parse_scenario
 from streams.settings import LineConfig, Settings
 
 RETRAIN_IMAGES = 50
+COOLDOWN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ def run_demo(
 ) -> Outcome:
     """Run the demo; unless `headless`, keep everything up afterwards until Ctrl-C."""
     stage = Stage.open(settings, "demo", tell)
-    with running(stage, dashboard=True):
+    with running(stage, dashboard=True) as supervisor:
         scenario = _scenario(images, folder, stage.story.say)
         write_line(settings, scenario.line, _config(scenario))
+        wait_ready(stage, supervisor)
         report = run_scenario(scenario, stage)
         outcome = Outcome(loop_closed(report), report, in_words(report))
         if not headless:
@@ -76,7 +78,7 @@ def _scenario(images: Path | None, folder: Path, say: Callable[[str], None]) -> 
 
 
 def _config(scenario: Scenario) -> LineConfig:
-    return msgspec.structs.replace(line_of(scenario), retrain_images=RETRAIN_IMAGES)
+    return msgspec.structs.replace(line_of(scenario), retrain_images=RETRAIN_IMAGES, cooldown_s=COOLDOWN_S)
 
 
 def _wait_for_ctrl_c() -> None:

@@ -24,7 +24,7 @@ from streams.settings import LineConfig, Settings
 from streams.topics import TOPICS
 
 SETTLE_LIMIT_S = 600.0
-READY_LIMIT_S = 90.0
+READY_LIMIT_S = 180.0
 LOOK_EVERY_S = 0.3
 QUIET_LOOKS = 3
 MOST_UNSCORED = 32
@@ -71,17 +71,16 @@ def write_line(settings: Settings, line: str, config: LineConfig) -> None:
 
 @contextmanager
 def running(stage: Stage, *, dashboard: bool) -> Iterator[Supervisor]:
-    """The installation's processes, up and supervised; stopped in order at the end."""
+    """The installation's processes, started and supervised; stopped in order at the end. `wait_ready` says when they are up."""
     parts = (*worker_parts(), *dagster_parts(stage.settings.home, web=dashboard))
     supervisor = Supervisor(stage.settings, (*parts, dashboard_part()) if dashboard else parts, stage.story.say)
     stop = threading.Event()
-    supervisor.start()
     watcher = threading.Thread(target=_watch, args=(supervisor, stage.story, stop), name="supervisor")
+    for part in supervisor.parts:
+        if part.address is not None:
+            stage.story.say(f"{part.name}: {part.address}")
     try:
-        for part in supervisor.parts:
-            if part.address is not None:
-                stage.story.say(f"{part.name}: {part.address}")
-        supervisor.wait_ready(timeout_s=READY_LIMIT_S)
+        supervisor.start()
         watcher.start()
         yield supervisor
     finally:
@@ -90,6 +89,14 @@ def running(stage: Stage, *, dashboard: bool) -> Iterator[Supervisor]:
             watcher.join()
         stage.story.catch_up()
         supervisor.stop()
+
+
+def wait_ready(stage: Stage, supervisor: Supervisor) -> None:
+    """Wait until every part that serves an address does; raises LoopStuck where one does not in time."""
+    if not supervisor.wait_ready(timeout_s=READY_LIMIT_S):
+        raise LoopStuck(
+            f"not everything was up within {READY_LIMIT_S:.0f} s; look at the logs in {stage.settings.home}/logs"
+        )
 
 
 def _watch(supervisor: Supervisor, story: Story, stop: threading.Event) -> None:

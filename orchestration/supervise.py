@@ -144,12 +144,16 @@ class Supervisor:
     _running: dict[str, _Running] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Start every part; their output goes to `home`/logs."""
+        """Start every part; their output goes to `home`/logs. Dagster's come last, once its databases are there."""
         (self.settings.home / "logs").mkdir(parents=True, exist_ok=True)
-        if any(part.name.startswith("dagster") for part in self.parts):
-            self._prepare_dagster()
+        dagster = [part for part in self.parts if part.name.startswith("dagster")]
         for part in self.parts:
-            self._running[part.name] = _Running(part, self._spawn(part), time.monotonic())
+            if part not in dagster:
+                self._start(part)
+        if dagster:
+            self._prepare_dagster()
+        for part in dagster:
+            self._start(part)
 
     def watch(self, stop: threading.Event) -> None:
         """Restart what dies, with growing pauses, until `stop` is set."""
@@ -173,12 +177,14 @@ class Supervisor:
         return self._running[name].process.pid
 
     def wait_ready(self, *, timeout_s: float) -> bool:
-        """Wait until every part that serves an address accepts connections; False if one does not in time."""
+        """Wait until every part that serves an address accepts connections; False if one does not in time.
+
+        Somebody else must `watch` meanwhile, so that a part that dies while it starts is started again.
+        """
         deadline = time.monotonic() + timeout_s
         ports = [part.port for part in self.parts if part.port is not None]
         while ports and time.monotonic() < deadline:
             ports = [port for port in ports if not _accepts(port)]
-            self.look()
             time.sleep(0.1)
         return not ports
 
@@ -196,6 +202,9 @@ class Supervisor:
                 running.process.kill()
                 running.process.wait()
             _end_children(running.process.pid)
+
+    def _start(self, part: Part) -> None:
+        self._running[part.name] = _Running(part, self._spawn(part), time.monotonic())
 
     def _prepare_dagster(self) -> None:
         """Make Dagster's databases once, before several of its processes would do so at the same moment and fail."""

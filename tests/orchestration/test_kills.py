@@ -12,7 +12,7 @@ import pytest
 from detectors.images import encode_png
 from detectors.registry import Registry
 from detectors.store import open_store
-from orchestration.replay import Stage, running, settle, write_line
+from orchestration.replay import Stage, running, settle, wait_ready, write_line
 from orchestration.resources import ATTEMPT_TAG, PID_TAG
 from orchestration.supervise import Supervisor
 from streams.camera import Camera
@@ -64,6 +64,7 @@ def test_killed_parts_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     told: list[str] = []
     stage = Stage.open(settings, LINE, told.append)
     with running(stage, dashboard=False) as supervisor:
+        wait_ready(stage, supervisor)
         sent = send(stage, COLD_START, first=0)
         killed = kill_first_run(settings.home)
         settle(stage, LINE)
