@@ -10,6 +10,7 @@ from streams.messages import Message, ModelPromoted, RetrainRequest, Review
 
 ROLES = ("viewer", "reviewer", "engineer", "administrator")
 SAYS = ("defect", "normal", "unsure")
+MODES = ("blind", "trusted", "refresh")
 LONGEST_NOTE_BYTES = 10_000
 
 
@@ -48,11 +49,10 @@ def request_retrain(
 ) -> RetrainRequest:
     """Ask for a new model by hand; refused while the line has an open request."""
     _check(actor, "engineer", "ask for a retrain")
-    waiting = ledger.requests(line, states=("open", "running"))
-    if waiting:
-        raise InvalidInput(
-            f"line {line!r} has the open request {waiting[0].request.request_id}; wait until it has ended"
-        )
+    if mode not in MODES:
+        raise InvalidInput(f"mode {mode!r}; there are {', '.join(MODES)}")
+    if not image_keys:
+        raise InvalidInput(f"no images to learn line {line!r} from; give the object keys of some")
     request = RetrainRequest(
         line=line,
         request_id=hashlib.sha256(f"manual|{line}|{actor.name}|{at}".encode()).hexdigest()[:24],
@@ -63,7 +63,8 @@ def request_retrain(
         alarm_at=None,
         requested_at=at,
     )
-    _act(ledger, actor, "retrain", request, f"{mode}, {len(image_keys)} images", at)
+    entry = AuditEntry(at, actor.name, actor.role, "retrain", line, f"{mode}, {len(image_keys)} images")
+    ledger.act(entry, (request,), unless_requested=True)
     return request
 
 

@@ -3,18 +3,28 @@
 SQLite now, many processes at once (WAL); every write is one transaction and idempotent. `Unavailable` where the database is away.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Select, create_engine, event, exc, func, insert, make_url, select, update
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, Engine, Select, exc, func, insert, select, tuple_, update
 
-from detectors.errors import InvalidInput, NotYet, Unavailable
+from detectors.errors import InvalidInput, Unavailable
 from streams.ledger_rows import AuditEntry, Counts, GateResult, LineSummary, RequestRow
 from streams.ledger_summary import summary_of
-from streams.ledger_tables import AUDIT, COLLECTED, EVENTS, GATES, INCIDENTS, METADATA, OUTBOX, REQUESTS, VERDICTS
+from streams.ledger_tables import (
+    AUDIT,
+    COLLECTED,
+    EVENTS,
+    GATES,
+    INCIDENTS,
+    METADATA,
+    OUTBOX,
+    REQUESTS,
+    VERDICTS,
+    open_engine,
+)
 from streams.ledger_writing import insert_new, put_in_outbox, record_message
 from streams.messages import (
     Collected,
@@ -36,7 +46,7 @@ __all__ = ["AuditEntry", "Counts", "GateResult", "Ledger", "LineSummary", "Reque
 
 UNENDED = ("open", "running")
 OUTCOMES = ("promoted", "refused", "awaiting_approval", "failed", "cancelled", "switched_back")
-BUSY_TIMEOUT_S = 30
+HISTORY_PAGE = 500
 
 M = TypeVar("M", bound=Message)
 
@@ -49,18 +59,13 @@ class Ledger:
 
     @classmethod
     def open(cls, url: str) -> "Ledger":
-        """The ledger at `url` (`sqlite:///path`), made if it is not there; raises InvalidInput for another kind of URL."""
-        if url.startswith("postgresql"):
-            raise NotYet(f"ledger {url.split('://')[0]}: not yet, a later release brings it; use sqlite:///path")
-        if not url.startswith("sqlite:///"):
-            raise InvalidInput(f"ledger {url!r}; write sqlite:///path")
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(make_url(url), poolclass=NullPool, connect_args={"timeout": BUSY_TIMEOUT_S})
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin)
-        ledger = cls(engine)
-        with ledger.transaction() as connection:
-            METADATA.create_all(connection)
+        """The ledger at `url` (`sqlite:///path`), made if it is not there; raises InvalidInput where there can be none."""
+        ledger = cls(open_engine(url))
+        try:
+            with ledger.transaction() as connection:
+                METADATA.create_all(connection)
+        except exc.DatabaseError as error:
+            raise InvalidInput(f"ledger {url!r}: {error.orig}; move that file away, or name another") from error
         return ledger
 
     @contextmanager
@@ -107,21 +112,27 @@ class Ledger:
         query = select(VERDICTS.c.body).where(VERDICTS.c.line == line, VERDICTS.c.image_id == image_id)
         return next(iter(self._bodies(query, Verdict)), None)
 
-    def history(self, line: str, version: int) -> list[Verdict]:
-        """What a version has judged, oldest first."""
+    def history(self, line: str, version: int) -> Iterator[Verdict]:
+        """What a version has judged, oldest first; read a page at a time, so that years of it need no memory."""
+        place = tuple_(VERDICTS.c.judged_at, VERDICTS.c.image_id)
         query = select(VERDICTS.c.body).where(VERDICTS.c.line == line, VERDICTS.c.version == version)
-        return self._bodies(query.order_by(VERDICTS.c.judged_at, VERDICTS.c.image_id), Verdict)
+        query = query.order_by(VERDICTS.c.judged_at, VERDICTS.c.image_id).limit(HISTORY_PAGE)
+        page = self._bodies(query, Verdict)
+        while page:
+            yield from page
+            page = self._bodies(query.where(place > (page[-1].judged_at, page[-1].image_id)), Verdict)
 
     def collected(self, line: str) -> list[Collected]:
         """Every image ever collected from a line, oldest first."""
-        query = select(COLLECTED.c.body).where(COLLECTED.c.line == line).order_by(COLLECTED.c.collected_at)
-        return self._bodies(query, Collected)
+        query = select(COLLECTED.c.body).where(COLLECTED.c.line == line)
+        return self._bodies(query.order_by(COLLECTED.c.collected_at, COLLECTED.c.image_id), Collected)
 
     def pending_images(self, line: str) -> list[LineImage]:
         """Images that were collected and have no verdict yet, oldest first."""
         judged = select(VERDICTS.c.image_id).where(VERDICTS.c.line == line)
         query = select(COLLECTED.c.body).where(COLLECTED.c.line == line, COLLECTED.c.image_id.not_in(judged))
-        return [each.image for each in self._bodies(query.order_by(COLLECTED.c.collected_at), Collected)]
+        query = query.order_by(COLLECTED.c.collected_at, COLLECTED.c.image_id)
+        return [each.image for each in self._bodies(query, Collected)]
 
     def has_model(self, line: str) -> bool:
         """Whether a promotion was recorded for the line."""
@@ -134,7 +145,7 @@ class Ledger:
             query = query.where(INCIDENTS.c.line == line)
         if open_only:
             query = query.where(INCIDENTS.c.state == "opened")
-        return self._bodies(query.order_by(INCIDENTS.c.at), DriftIncident)
+        return self._bodies(query.order_by(INCIDENTS.c.at, INCIDENTS.c.incident_id), DriftIncident)
 
     def promotions(self, line: str) -> list[ModelPromoted]:
         """What was in service since when, oldest first."""
@@ -154,8 +165,8 @@ class Ledger:
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The latest dead letters, newest first."""
-        query = select(EVENTS.c.body).where(EVENTS.c.kind == DeadLetter.topic).order_by(EVENTS.c.at.desc()).limit(limit)
-        return self._bodies(query, DeadLetter)
+        query = select(EVENTS.c.body).where(EVENTS.c.kind == DeadLetter.topic)
+        return self._bodies(query.order_by(EVENTS.c.at.desc(), EVENTS.c.identity).limit(limit), DeadLetter)
 
     def dead_letter(self, identity: str) -> DeadLetter | None:
         """One dead letter by where it came from (`images/3/17`)."""
@@ -206,8 +217,9 @@ class Ledger:
             return ended.rowcount == 1
 
     def note_gate(self, request_id: str, gate: GateResult) -> None:
-        """What a gate found; a repeated run's result replaces the earlier one."""
-        row = {"passed": gate.passed, "value": gate.value, "limit_value": gate.limit, "words": gate.words}
+        """What a gate found; a repeated run's result replaces the earlier one. A value of NaN: it could not evaluate."""
+        value = None if math.isnan(gate.value) else gate.value
+        row = {"passed": gate.passed, "value": value, "limit_value": gate.limit, "words": gate.words}
         with self.transaction() as connection:
             if not insert_new(connection, GATES, {"request_id": request_id, "name": gate.name, **row}):
                 here = (GATES.c.request_id == request_id) & (GATES.c.name == gate.name)
@@ -218,14 +230,16 @@ class Ledger:
         query = select(GATES).where(GATES.c.request_id == request_id).order_by(GATES.c.name)
         with self.transaction(writes=False) as connection:
             rows = connection.execute(query).all()
-        return [
-            GateResult(name=row.name, passed=row.passed, value=row.value, limit=row.limit_value, words=row.words)
-            for row in rows
-        ]
+        return [_gate_result(row) for row in rows]
 
-    def act(self, entry: AuditEntry, messages: Sequence[Message]) -> None:
-        """An action of a person: its audit entry, its record and its messages to the bus, in one transaction."""
+    def act(self, entry: AuditEntry, messages: Sequence[Message], *, unless_requested: bool = False) -> None:
+        """An action of a person: its audit entry, its record and its messages to the bus, in one transaction.
+
+        With `unless_requested` it raises InvalidInput, and does nothing, where the line has a request that has not ended.
+        """
         with self.transaction() as connection:
+            if unless_requested:
+                _check_unrequested(connection, entry.line)
             row = {"at": entry.at, "who": entry.who, "role": entry.role, "action": entry.action}
             connection.execute(insert(AUDIT).values(**row, line=entry.line, detail=entry.detail))
             for message in messages:
@@ -255,7 +269,7 @@ class Ledger:
         query = select(EVENTS.c.body).where(EVENTS.c.kind == kind.topic, EVENTS.c.line == line)
         if subject is not None:
             query = query.where(EVENTS.c.subject == subject)
-        return self._bodies(query.order_by(EVENTS.c.at), kind)
+        return self._bodies(query.order_by(EVENTS.c.at, EVENTS.c.identity), kind)
 
     def _bodies(self, query: Select[Any], kind: type[M]) -> list[M]:
         with self.transaction(writes=False) as connection:
@@ -263,20 +277,20 @@ class Ledger:
         return [decode(body, kind) for body in bodies]
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    """Many processes at once: write-ahead log, and transactions begun by us (sqlite3's own would begin too late)."""
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-
-
-def _begin(connection: Connection) -> None:
-    """Writers queue from their first statement on (a reader that turns writer late would fail); readers never wait."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes", True) else "BEGIN")
-
-
 def _distinct_lines(connection: Connection, table: Any) -> list[str]:
     return list(connection.execute(select(table.c.line).distinct()).scalars())
+
+
+def _check_unrequested(connection: Connection, line: str) -> None:
+    unended = select(REQUESTS.c.request_id).where(REQUESTS.c.line == line, REQUESTS.c.state.in_(UNENDED)).limit(1)
+    request_id = connection.execute(unended).scalar()
+    if request_id is not None:
+        raise InvalidInput(f"line {line!r} has the open request {request_id}; wait until it has ended")
+
+
+def _gate_result(row: Any) -> GateResult:
+    value = math.nan if row.value is None else row.value
+    return GateResult(name=row.name, passed=row.passed, value=value, limit=row.limit_value, words=row.words)
 
 
 def _request_row(row: Any) -> RequestRow:

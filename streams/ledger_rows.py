@@ -37,7 +37,7 @@ class RequestRow:
 
 @dataclass(frozen=True)
 class GateResult:
-    """What a gate found: a number against its limit, and both in words."""
+    """What a gate found: a number against its limit (NaN where it could not be evaluated), and both in words."""
 
     name: str
     passed: bool

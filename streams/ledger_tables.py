@@ -1,7 +1,34 @@
-"""The ledger's tables. What was said on the wire is kept whole in `body` (JSON); the columns beside it are what queries ask for."""
+"""The ledger's tables. What was said on the wire is kept whole in `body` (JSON); the columns beside it are what queries ask for.
 
-from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
+`open_engine` opens the SQLite file they lie in.
+"""
 
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    URL,
+    Boolean,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+    make_url,
+)
+from sqlalchemy.pool import NullPool
+
+from detectors.errors import InvalidInput, NotYet, Unavailable
+
+BUSY_TIMEOUT_S = 30.0
 METADATA = MetaData()
 
 VERDICTS = Table(
@@ -66,7 +93,7 @@ GATES = Table(
     Column("request_id", String(200), primary_key=True),
     Column("name", String(80), primary_key=True),
     Column("passed", Boolean, nullable=False),
-    Column("value", Float, nullable=False),
+    Column("value", Float),
     Column("limit_value", Float, nullable=False),
     Column("words", Text, nullable=False),
 )
@@ -106,3 +133,43 @@ OUTBOX = Table(
     Column("sent", Boolean, nullable=False, default=False),
     Index("outbox_unsent", "sent", "id"),
 )
+
+
+def open_engine(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
+    """The engine of the file at `url`, its folder made if it is not there; no connection is opened yet.
+
+    A writer waits at most `busy_timeout_s` seconds for the others. Raises InvalidInput for a URL that can be no file, NotYet for
+    PostgreSQL, Unavailable where the disk is full.
+    """
+    engine = create_engine(_sqlite_url(url), poolclass=NullPool, connect_args={"timeout": busy_timeout_s})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _sqlite_url(url: str) -> URL:
+    """The URL of a file whose folder is there; raises InvalidInput where no file can be."""
+    if url.startswith("postgresql"):
+        raise NotYet(f"ledger {url.split('://')[0]}: not yet, a later release brings it; use sqlite:///path")
+    path = Path(url.removeprefix("sqlite:///"))
+    if not url.startswith("sqlite:///") or path.is_dir() or path.name == ":memory:":
+        raise InvalidInput(f"ledger {url!r} is no file; write sqlite:///path/to/ledger.sqlite")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise InvalidInput(f"ledger {url!r}: {error}; name a folder that can be made") from error
+    except OSError as error:
+        raise Unavailable(f"the folder of ledger {url!r} cannot be made: {error}; it is tried again") from error
+    return make_url(url)
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    """Many processes at once: write-ahead log, and transactions begun by us (sqlite3's own would begin too late)."""
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _begin(connection: Connection) -> None:
+    """Writers queue from their first statement on (a reader that turns writer late would fail); readers never wait."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes", True) else "BEGIN")

@@ -2,6 +2,9 @@
 
 It also brings collected images back to be judged once their line has a model. Both directions look after they have written (a promotion
 for images that wait, a collected image for a model that is there), so whichever is recorded second sees the other.
+
+An image that came back and was collected once more met a version that the scorer refuses: it waits until a version serves the line, or
+scorer and recorder would hand it to and fro for ever.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +13,7 @@ import msgspec
 
 from streams.bus import Record
 from streams.ledger import Ledger
-from streams.messages import Collected, LineImage, Message, ModelPromoted, decode
+from streams.messages import Collected, LineImage, Message, ModelPromoted, ModelServing, decode
 from streams.topics import topic
 from streams.worker import Effects
 
@@ -41,12 +44,17 @@ class RecordHandler:
         return Effects(messages=tuple(message for _, message in waiting))
 
     def _come_again(self, message: Message) -> list[LineImage]:
-        if isinstance(message, ModelPromoted):
+        if isinstance(message, ModelPromoted) or (
+            isinstance(message, ModelServing) and self._was_refused(message.line)
+        ):
             return [_late(image) for image in self._ledger.pending_images(message.line)]
-        if isinstance(message, Collected) and self._ledger.has_model(message.line):
+        if isinstance(message, Collected) and not message.image.late and self._ledger.has_model(message.line):
             judged = self._ledger.verdict(message.line, message.image.image_id) is not None
             return [] if judged else [_late(message.image)]
         return []
+
+    def _was_refused(self, line: str) -> bool:
+        return bool(self._ledger.alerts(line))
 
 
 def _late(image: LineImage) -> LineImage:

@@ -1,6 +1,8 @@
 """What people may do: every action against every role, audited, durable, onto the bus through the outbox."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -102,9 +104,54 @@ def test_a_review_that_makes_no_sense_is_refused(
 
 def test_one_request_at_a_time(ledger: Ledger, registry: Registry) -> None:
     ana = Actor("ana", "engineer")
-    request_retrain(ledger, ana, registry, line=LINE, mode="blind", image_keys=("k",), at=1.0)
+    first = request_retrain(ledger, ana, registry, line=LINE, mode="blind", image_keys=("k",), at=1.0)
     with pytest.raises(InvalidInput, match="open request"):
         request_retrain(ledger, ana, registry, line=LINE, mode="blind", image_keys=("k",), at=2.0)
+    assert [row.request for row in ledger.requests(LINE)] == [first]
+    assert len(ledger.audit()) == 1
+    assert [message for _, message in ledger.outbox(9)] == [first]
+    ledger.end_request(first.request_id, outcome="refused", version=None, detail="", at=3.0)
+    request_retrain(ledger, ana, registry, line=LINE, mode="blind", image_keys=("k",), at=4.0)
+
+
+def test_of_people_who_ask_at_the_same_moment_one_is_served(ledger: Ledger, registry: Registry) -> None:
+    start = threading.Barrier(4)
+
+    def ask(name: str) -> bool:
+        start.wait(timeout=30)
+        try:
+            actor = Actor(name, "engineer")
+            request_retrain(ledger, actor, registry, line=LINE, mode="blind", image_keys=("k",), at=1.0)
+        except InvalidInput:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as people:
+        served = list(people.map(ask, ("ana", "ben", "cem", "dee")))
+    assert served.count(True) == 1
+    assert len(ledger.requests(LINE)) == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "keys", "says"), [("guess", ("k",), "blind, trusted, refresh"), ("blind", (), "no images")]
+)
+def test_a_request_that_makes_no_sense_is_refused(
+    ledger: Ledger, registry: Registry, mode: str, keys: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(InvalidInput, match=says):
+        request_retrain(ledger, Actor("ana", "engineer"), registry, line=LINE, mode=mode, image_keys=keys, at=1.0)
+    assert (ledger.requests(LINE), ledger.audit()) == ([], [])
+
+
+@pytest.mark.parametrize("action", ["promote", "rollback"])
+def test_a_change_of_champion_is_recorded_and_sent_with_the_pointers_that_hold(
+    ledger: Ledger, registry: Registry, action: str
+) -> None:
+    ACTIONS[action][1](ledger, registry, Actor("ana", "engineer"))
+    pointers = registry.pointers(LINE)
+    (said,) = ledger.promotions(LINE)
+    assert (said.version, said.previous, said.sequence) == (pointers.champion, pointers.previous, pointers.sequence)
+    assert [message for _, message in ledger.outbox(9)] == [said]
 
 
 def test_a_new_threshold_is_a_revision_beside_the_version(ledger: Ledger, registry: Registry) -> None:

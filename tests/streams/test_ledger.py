@@ -1,15 +1,20 @@
 """The ledger: idempotent, honest about repeats, requests carried out once, several processes at once."""
 
+import math
+import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from detectors.errors import InvalidInput, NotYet
-from streams.ledger import GateResult, Ledger
+from detectors.errors import InvalidInput, NotYet, Unavailable
+from streams.ledger import HISTORY_PAGE, GateResult, Ledger
+from streams.ledger_tables import open_engine
 from streams.messages import (
     Collected,
     DeadLetter,
@@ -118,6 +123,13 @@ def test_a_request_is_carried_out_once(ledger: Ledger) -> None:
     assert [each.state for each in ledger.requests("tiles")] == ["promoted"], "a redelivered request changes nothing"
 
 
+def test_a_long_history_comes_whole_and_in_order_page_by_page(ledger: Ledger) -> None:
+    many = [verdict(f"{number:04}", at=float(number // 3)) for number in range(2 * HISTORY_PAGE + 1)]
+    ledger.record([*many[::-1], verdict("other", version=2)])
+    assert list(ledger.history("tiles", 1)) == many
+    assert list(ledger.history("tiles", 3)) == []
+
+
 def test_unknown_outcomes_are_refused(ledger: Ledger) -> None:
     with pytest.raises(InvalidInput, match="promoted"):
         ledger.end_request("r1", outcome="done", version=None, detail="", at=1.0)
@@ -127,6 +139,13 @@ def test_a_gate_noted_again_replaces_itself(ledger: Ledger) -> None:
     for passed in (False, True):
         ledger.note_gate("r1", GateResult(name="g", passed=passed, value=1.0, limit=2.0, words="w"))
     assert ledger.gates("r1") == [GateResult(name="g", passed=True, value=1.0, limit=2.0, words="w")]
+
+
+def test_a_gate_that_could_not_evaluate_is_noted_as_failed(ledger: Ledger) -> None:
+    ledger.note_gate("r1", GateResult(name="g", passed=False, value=math.nan, limit=2.0, words="no images"))
+    (gate,) = ledger.gates("r1")
+    assert (gate.passed, gate.limit, gate.words) == (False, 2.0, "no images")
+    assert math.isnan(gate.value)
 
 
 def test_incidents_close_in_whatever_order_their_messages_come(ledger: Ledger, tmp_path: Path) -> None:
@@ -153,22 +172,36 @@ def test_a_line_at_a_glance(ledger: Ledger) -> None:
     assert (summary.alert, summary.version) == (None, 3)
 
 
+LETTER = DeadLetter(
+    line="tiles", source_topic="images", source_partition=3, source_offset=17, error="ImageError", reason="0 bytes",
+    original=b"\x00\xff", headers=(("ce_id", b"a"),), key=b"tiles", at=1.0,
+)  # fmt: skip
+
+
 def test_dead_letters_are_found_by_where_they_came_from(ledger: Ledger) -> None:
-    letter = DeadLetter(
-        line="tiles", source_topic="images", source_partition=3, source_offset=17, error="ImageError", reason="0 bytes",
-        original=b"\x00\xff", headers=(("ce_id", b"a"),), key=b"tiles", at=1.0,
-    )  # fmt: skip
-    ledger.record([letter, letter])
-    assert ledger.dead_letters(9) == [letter]
-    assert ledger.dead_letter("images/3/17") == letter
+    ledger.record([LETTER, LETTER])
+    assert ledger.dead_letters(9) == [LETTER]
+    assert ledger.dead_letter("images/3/17") == LETTER
     assert ledger.dead_letter("images/3/18") is None
 
 
 EVERYTHING: tuple[Message, ...] = (
-    verdict("a"), verdict("b", flagged=True), collected("a"), collected("c"), incident("opened"), incident("closed"), request(),
-    promoted(1), ModelServing(line="tiles", version=1, previous=None, at=6.0),
-    Review(line="tiles", image_id="b", says="defect", note="", by="ana", at=7.0),
+    verdict("a"), verdict("b", flagged=True), verdict("d", flagged=True), collected("a"), collected("e"), collected("c"),
+    incident("opened"), incident("closed"), request(), promoted(1), ModelServing(line="tiles", version=1, previous=None, at=6.0),
+    Review(line="tiles", image_id="b", says="defect", note="", by="ana", at=7.0), LETTER,
+    ModelAlert(line="tiles", version=2, serving=1, reason="digest", raised_at=9.0),
 )  # fmt: skip
+
+
+def everything_in(ledger: Ledger) -> dict[str, object]:
+    """All that does not count deliveries."""
+    return {
+        "lines": ledger.lines(), "verdicts": ledger.verdicts("tiles", limit=99), "history": list(ledger.history("tiles", 1)),
+        "flagged": ledger.flagged("tiles", limit=99), "unreviewed": ledger.flagged("tiles", limit=99, unreviewed_only=True),
+        "collected": ledger.collected("tiles"), "pending": ledger.pending_images("tiles"), "incidents": ledger.incidents(),
+        "requests": ledger.requests(), "promotions": ledger.promotions("tiles"), "servings": ledger.servings("tiles"),
+        "alerts": ledger.alerts("tiles"), "reviews": ledger.reviews("tiles"), "letters": ledger.dead_letters(99),
+    }  # fmt: skip
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -180,38 +213,99 @@ def test_any_order_and_repetition_gives_the_same_ledger(
     for message in (*order, *again):
         mixed.record([message])
     plain.record(EVERYTHING)
-    assert mixed.lines() == plain.lines()
-    assert mixed.verdicts("tiles", limit=99) == plain.verdicts("tiles", limit=99)
-    assert mixed.pending_images("tiles") == plain.pending_images("tiles")
-    assert mixed.incidents("tiles") == plain.incidents("tiles")
-    assert mixed.counts("tiles").doubled == 0
+    assert everything_in(mixed) == everything_in(plain)
+    assert all(everything_in(plain).values()), "every query has something to compare"
+    counts = mixed.counts("tiles")
+    assert (counts.doubled, counts.redelivered) == (0, sum(isinstance(message, Verdict) for message in again))
 
 
 WRITER = """
 import sys
 from streams.ledger import Ledger
-from tests.streams.test_ledger import verdict
-ledger = Ledger.open(sys.argv[1])
-for number in range(40):
-    ledger.record([verdict(f"{sys.argv[2]}-{number}")])
-print(ledger.begin_request("r1", run_id=sys.argv[2], attempt=1, at=1.0))
+from tests.streams.test_ledger import RACES, verdict
+url, name = sys.argv[1:]
+ledger = Ledger.open(url)
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(RACES):
+    ledger.record([verdict(f"{name}-{number}")])
+    if ledger.begin_request(f"r{number}", run_id=name, attempt=1, at=1.0):
+        print("began", number)
+    if ledger.end_request(f"r{number}", outcome="promoted", version=1, detail=name, at=2.0):
+        print("ended", number, name)
 """
+RACES = 25
 
 
-def test_several_processes_write_at_once_and_one_takes_the_request(ledger: Ledger, tmp_path: Path) -> None:
-    ledger.record([request()])
+def test_processes_that_write_at_once_lose_nothing_and_each_request_begins_and_ends_once(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
     root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", WRITER, url]
     writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, url, name], stdout=subprocess.PIPE, text=True, cwd=root)
+        subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
         for name in ("one", "two", "three")
     ]
-    took = [writer.communicate(timeout=120)[0].strip() for writer in writers]
-    assert sorted(took) == ["False", "False", "True"]
-    assert ledger.counts("tiles").verdicts == 120
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n", "all opened the same new file"
+    ledger = Ledger.open(url)
+    ledger.record([request(f"r{number}") for number in range(RACES)])
+    said = []
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    for writer in writers:
+        said += [line.split() for line in writer.communicate(timeout=120)[0].splitlines()]
+        assert writer.returncode == 0
+    assert ledger.counts("tiles").verdicts == 3 * RACES
+    assert sorted(int(words[1]) for words in said if words[0] == "ended") == list(range(RACES))
+    began = [int(words[1]) for words in said if words[0] == "began"]
+    assert len(set(began)) == len(began), "no request was begun twice"
+    ends = {int(words[1]): words[2] for words in said if words[0] == "ended"}
+    assert {int(row.request.request_id[1:]): row.detail for row in ledger.requests()} == ends
 
 
-@pytest.mark.parametrize(("url", "error"), [("mysql://x", InvalidInput), ("postgresql+psycopg://x", NotYet)])
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("mysql://x", InvalidInput),
+        ("postgresql+psycopg://x", NotYet),
+        ("sqlite:///", InvalidInput),
+        ("sqlite:///:memory:", InvalidInput),
+    ],
+)
 def test_another_kind_of_url_is_refused(url: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         Ledger.open(url)
+
+
+def test_a_file_that_is_no_ledger_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_bytes(b"no database at all, but long enough to be taken for one" * 99)
+    with pytest.raises(InvalidInput, match=r"notes\.txt"):
+        Ledger.open(f"sqlite:///{tmp_path / 'notes.txt'}")
+
+
+def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path, tmp_path / "file" / "ledger.sqlite"):
+        with pytest.raises(InvalidInput, match=re.escape(str(place))):
+            Ledger.open(f"sqlite:///{place}")
+
+
+def test_a_locked_ledger_is_unavailable_and_takes_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    ledger = Ledger(open_engine(f"sqlite:///{tmp_path / 'ledger.sqlite'}", busy_timeout_s=0.05))
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="locked"):
+            ledger.record([verdict("a")])
+        assert ledger.verdict("tiles", "a") is None, "readers never wait"
+        other.execute("ROLLBACK")
+    ledger.record([verdict("a")])
+    assert ledger.verdict("tiles", "a") == verdict("a")
+
+
+def test_what_is_recorded_together_is_recorded_whole_or_not_at_all(ledger: Ledger) -> None:
+    with pytest.raises(OverflowError):
+        ledger.record([verdict("a"), verdict("b", version=2**70)])
+    assert ledger.verdicts("tiles", limit=9) == []

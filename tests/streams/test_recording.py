@@ -6,15 +6,22 @@ import msgspec
 import pytest
 
 from detectors.errors import InvalidInput
+from detectors.extractors import ExtractorCache
+from detectors.registry import Registry
+from detectors.store import FolderStore
 from streams.bus import Record
 from streams.ledger import AuditEntry, Ledger
-from streams.messages import Message, Review, encode
+from streams.messages import TYPE_PREFIX, LineImage, Message, ModelAlert, ModelServing, Review, encode
 from streams.recording import RecordHandler
+from streams.scoring import ScoreHandler
+from streams.serving import ServingModels
+from tests.detectors.artefacts import artefact
 from tests.streams.test_ledger import collected, image, promoted, verdict
 
 
 def record_of(message: Message, offset: int = 0) -> Record:
-    return Record(message.topic, 0, offset, message.line.encode(), (), encode(message), 0.0)
+    kind = (("ce_type", (TYPE_PREFIX + type(message).__name__).encode()),)
+    return Record(message.topic, 0, offset, message.line.encode(), kind, encode(message), 0.0)
 
 
 @pytest.fixture
@@ -46,6 +53,47 @@ def test_collected_images_come_again_whichever_is_recorded_second(
 def test_an_image_that_was_judged_does_not_come_again(handler: RecordHandler) -> None:
     handler.handle([record_of(collected("a")), record_of(verdict("a"))])
     assert handler.handle([record_of(promoted(1))]).messages == ()
+
+
+def test_an_image_does_not_go_to_and_fro_while_its_lines_only_version_is_refused(
+    handler: RecordHandler, ledger: Ledger, tmp_path: Path
+) -> None:
+    store = FolderStore(tmp_path / "objects")
+    registry = Registry(store)
+    registry.promote("tiles", registry.publish("tiles", artefact("tiles", content="no tensors")))
+    models = ServingModels(registry, ExtractorCache(), now=lambda: 0.0)
+    scorer = ScoreHandler(store, models, now=lambda: 1.0)
+    handler.handle([record_of(promoted(1))])
+    to_score = [image("a")]
+    scored: list[LineImage] = []
+    for _ in range(5):
+        news = [said for each in to_score for said in scorer.handle([record_of(each)]).messages]
+        scored += to_score
+        back = [each for said in news for each in handler.handle([record_of(said)]).messages]
+        to_score = [each for each in back if isinstance(each, LineImage)]
+    scorer.close()
+    assert [each.late for each in scored] == [False, True], "once at first, once when it came back, never again"
+    assert [(alert.version, alert.serving) for alert in ledger.alerts("tiles")] == [(1, None)]
+    assert [each.image_id for each in ledger.pending_images("tiles")] == ["a"], "not lost: it waits"
+    assert handler.handle([record_of(promoted(2, at=9.0))]).messages == (
+        msgspec.structs.replace(image("a"), late=True),
+    )
+
+
+def test_a_promotion_delivered_again_brings_back_only_what_still_waits(handler: RecordHandler) -> None:
+    handler.handle([record_of(collected("a")), record_of(collected("b"))])
+    assert len(handler.handle([record_of(promoted(1))]).messages) == 2
+    handler.handle([record_of(verdict("a"))])
+    assert handler.handle([record_of(promoted(1))]).messages == (msgspec.structs.replace(image("b"), late=True),)
+
+
+def test_an_image_that_a_refused_version_left_waits_until_a_version_serves(handler: RecordHandler) -> None:
+    again = msgspec.structs.replace(collected("a"), image=msgspec.structs.replace(image("a"), late=True))
+    alert = ModelAlert(line="tiles", version=1, serving=None, reason="digest", raised_at=2.0)
+    handler.handle([record_of(collected("a")), record_of(promoted(1)), record_of(alert)])
+    assert handler.handle([record_of(again)]).messages == (), "it must not go round for ever"
+    serving = ModelServing(line="tiles", version=2, previous=None, at=3.0)
+    assert handler.handle([record_of(serving)]).messages == (again.image,)
 
 
 def test_a_message_of_the_wrong_kind_is_refused(handler: RecordHandler) -> None:
