@@ -1,55 +1,68 @@
-"""Nearest rows of a memory bank, with distances that do not depend on the company a query comes in.
+"""Nearest rows of a memory bank, exact, with distances that do not depend on the company a query comes in.
 
-Faiss (flat, exact) finds candidates; beyond a certain batch it uses BLAS, which is three times as fast but whose
-distances are 1e-4 off and change with the batch. So a few more candidates than asked for are taken, their distances
-computed anew from differences in float64, and sorted. Where the error could have kept a nearer row out, the query is
-searched again without BLAS.
+Principal components bring no two points farther apart, nor does the length of what they leave out. So distances by
+the first few components and that length, one matrix product, are lower bounds of the true ones. Rows whose bound
+lies within the nearest distance so far are bounded again by more components, and what is left is compared in full, by
+differences (`detectors.nearest_kernel`). Bounds are loosened by what rounding may have added: the winner is proven.
 
-Shape legend: N queries, M bank rows, D dimensions, K neighbours, C candidates.
+Shape legend: N queries, M bank rows, D dimensions, P coarse dimensions, F fine dimensions, K neighbours.
 """
 
-import faiss
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.errors import InvalidInput
+from detectors.nearest_kernel import BLOCK, nearest_rows
 
-SPARE = 4
-"""Candidates beyond those asked for: rows that float32 may have ranked wrongly."""
+COARSE_VARIANCE, FINE_VARIANCE = 0.82, 0.9
+"""Shares of the bank's variance that the components of the two bounds hold: fewer are cheaper and leave more rows to
+compare."""
 
-_SPARE_AGAIN = 16
-_CHUNK_BYTES = 32 * 2**20
-_BLAS_FROM = 128_000
+_STEP = 16
+_QUERIES = 128
+_NOWHERE = 1e30
+_SAMPLE_ROWS = 20_000
 _UNIT = float(np.finfo(np.float32).eps)
 
+_Matrix = NDArray[np.float32]
 _Rows = NDArray[np.int64]
 
 
 class NearestNeighbours:
     """The exact nearest rows of a bank, Euclidean. Equally near rows come in the order of the bank.
 
-    Holds the bank twice (its rows and the index); do not change the array given.
+    Holds the bank and its coarse image; do not change the array given. Threads may share it.
 
     >>> distances_NK, rows_NK = NearestNeighbours(np.eye(3, dtype=np.float32)).search(np.zeros((1, 3), np.float32), 2)
     >>> distances_NK.tolist(), rows_NK.tolist()
     ([[1.0, 1.0]], [[0, 1]])
     """
 
-    def __init__(self, bank_MD: NDArray[np.float32]) -> None:
+    def __init__(self, bank_MD: _Matrix) -> None:
         _check_matrix(bank_MD, "bank")
         if len(bank_MD) == 0:
             raise InvalidInput("a bank of 0 rows; fit it on at least one patch")
         self._bank_MD = np.ascontiguousarray(bank_MD)
-        self._index = faiss.IndexFlatL2(bank_MD.shape[1])
-        self._index.add(self._bank_MD)
-        self._longest_square = float(_squares(self._bank_MD).max())
+        self._mean_D = bank_MD.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self._components_DF, self._coarse = _components(bank_MD, self._mean_D)
+        bank = self._bounded(self._bank_MD)
+        blocks = -(-len(bank_MD) // BLOCK)
+        self._product_PM = np.zeros((self._coarse + 2, blocks * BLOCK), np.float32)
+        self._product_PM[:-1, : len(bank_MD)] = -2 * bank.coarse_NP.T
+        self._product_PM[-1] = _NOWHERE
+        self._product_PM[-1, : len(bank_MD)] = bank.squares_N
+        self._fine_MF = bank.fine_NF
+        self._longest = float(bank.squares_N.max())
+        self._wander = float(bank.wander_N.max())
 
     @property
     def rows(self) -> int:
         """Rows M of the bank."""
         return len(self._bank_MD)
 
-    def search(self, queries_ND: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], _Rows]:
+    def search(self, queries_ND: _Matrix, k: int) -> tuple[_Matrix, _Rows]:
         """Distances `(N, K)` in ascending order and rows `(N, K)` of the `k` nearest bank rows of every query.
 
         Raises InvalidInput for queries of another shape or type than the bank's or not finite, and for k outside 1..M.
@@ -59,52 +72,71 @@ class NearestNeighbours:
             raise InvalidInput(f"queries of {queries_ND.shape[1]} dimensions, the bank has {self._bank_MD.shape[1]}")
         if not 1 <= k <= self.rows:
             raise InvalidInput(f"{k} neighbours of a bank of {self.rows} rows; ask for 1 to {self.rows}")
-        distances_NK = np.empty((len(queries_ND), k), np.float32)
+        queries_ND = np.ascontiguousarray(queries_ND)
+        squares_NK = np.empty((len(queries_ND), k))
         rows_NK = np.empty((len(queries_ND), k), np.int64)
-        step = max(1, _CHUNK_BYTES // (8 * (k + SPARE) * queries_ND.shape[1]))
-        for start in range(0, len(queries_ND), step):
-            part = slice(start, start + step)
-            squares_NK, rows_NK[part] = self._search(np.ascontiguousarray(queries_ND[part]), k)
-            distances_NK[part] = np.sqrt(squares_NK)
-        return distances_NK, rows_NK
+        bounds_NM = np.empty((min(_QUERIES, len(queries_ND)), self._product_PM.shape[1]), np.float32)
+        for start in range(0, len(queries_ND), _QUERIES):
+            part = slice(start, start + _QUERIES)
+            self._search(queries_ND[part], bounds_NM, squares_NK[part], rows_NK[part])
+        return np.sqrt(squares_NK).astype(np.float32), rows_NK
 
-    def _search(self, queries_ND: NDArray[np.float32], k: int) -> tuple[NDArray[np.float64], _Rows]:
-        found_NC, candidates_NC = self._index.search(queries_ND, min(k + SPARE, self.rows))
-        squares_NK, rows_NK = self._ranked(queries_ND, candidates_NC, k)
-        if candidates_NC.shape[1] < self.rows:
-            # The computed square of a row left out is at least the last candidate's; its error is below this.
-            error_N = _UNIT * (queries_ND.shape[1] + 4) * (_squares(queries_ND) + self._longest_square)
-            doubtful_N = squares_NK[:, -1] >= found_NC[:, -1] - error_N
-            squares_NK[doubtful_N], rows_NK[doubtful_N] = self._search_slowly(queries_ND[doubtful_N], k)
-        return squares_NK, rows_NK
+    def _search(self, queries_ND: _Matrix, room_NM: _Matrix, squares_NK: NDArray[np.float64], rows_NK: _Rows) -> None:
+        queries = self._bounded(queries_ND)
+        bounds_NM = room_NM[: len(queries_ND)]
+        one_N1 = np.ones((len(queries_ND), 1), np.float32)
+        np.matmul(np.concatenate([queries.coarse_NP, one_N1], axis=1), self._product_PM, out=bounds_NM)
+        rounding_N = 2 * _UNIT * (self._fine_MF.shape[1] + 8) * (queries.squares_N + self._longest)
+        slack_N3 = np.stack([queries.wander_N + self._wander, rounding_N, queries.squares_N], axis=1).astype(np.float64)
+        nearest_rows(
+            queries_ND, self._bank_MD, bounds_NM, queries.fine_NF, self._fine_MF, slack_N3, squares_NK, rows_NK
+        )
 
-    def _search_slowly(self, queries_ND: NDArray[np.float32], k: int) -> tuple[NDArray[np.float64], _Rows]:
-        """The same in batches so small that faiss computes differences: its error is relative to the distance."""
-        squares_NK, rows_NK = np.empty((len(queries_ND), k)), np.empty((len(queries_ND), k), np.int64)
-        step = max(1, min(64, (_BLAS_FROM - 1) // queries_ND.shape[1]))
-        for start in range(0, len(queries_ND), step):
-            part = slice(start, start + step)
-            _, candidates_NC = self._index.search(queries_ND[part], min(k + _SPARE_AGAIN, self.rows))
-            squares_NK[part], rows_NK[part] = self._ranked(queries_ND[part], candidates_NC, k)
-        return squares_NK, rows_NK
-
-    def _ranked(
-        self, queries_ND: NDArray[np.float32], candidates_NC: _Rows, k: int
-    ) -> tuple[NDArray[np.float64], _Rows]:
-        """Squared distances, exact, and rows of the `k` nearest candidates."""
-        in_order_NC = np.sort(candidates_NC, axis=1)  # equal distances then stay in the order of rows
-        differences_NCD = self._bank_MD[in_order_NC].astype(np.float64) - queries_ND[:, None, :]
-        squares_NC = np.einsum("ncd,ncd->nc", differences_NCD, differences_NCD)
-        order_NK = np.argsort(squares_NC, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(squares_NC, order_NK, 1), np.take_along_axis(in_order_NC, order_NK, 1)
+    def _bounded(self, points_ND: _Matrix) -> "_Bounded":
+        centred_ND = points_ND - self._mean_D
+        main_NF = centred_ND @ self._components_DF
+        squares_N = _squares(centred_ND)
+        error_N = _UNIT * points_ND.shape[1] * squares_N
+        coarse_rest_N = np.sqrt(np.maximum(squares_N - _squares(main_NF[:, : self._coarse]), 0))
+        fine_rest_N = np.sqrt(np.maximum(squares_N - _squares(main_NF), 0))
+        surest_N = np.maximum(np.maximum(fine_rest_N, np.sqrt(error_N)), np.finfo(np.float32).tiny)
+        return _Bounded(
+            coarse_NP=np.column_stack([main_NF[:, : self._coarse], coarse_rest_N]),
+            fine_NF=np.column_stack([main_NF[:, self._coarse :], fine_rest_N, coarse_rest_N]),
+            squares_N=squares_N,
+            wander_N=error_N / surest_N + 2 * _UNIT * np.sqrt(points_ND.shape[1] * squares_N),
+        )
 
 
-def _squares(rows_ND: NDArray[np.float32]) -> NDArray[np.float64]:
-    squares: NDArray[np.float64] = np.einsum("nd,nd->n", rows_ND, rows_ND, dtype=np.float64)
-    return squares
+@dataclass(frozen=True)
+class _Bounded:
+    """Points as the bounds see them: `coarse_NP` the first components and the length of the rest, `fine_NF` the next
+    components, the length of what these leave out and the length of the rest again; squared lengths, and how far
+    rounding may have moved a point.
+    """
+
+    coarse_NP: _Matrix  # noqa: N815
+    fine_NF: _Matrix  # noqa: N815
+    squares_N: _Matrix  # noqa: N815
+    wander_N: _Matrix  # noqa: N815
 
 
-def _check_matrix(matrix: NDArray[np.float32], what: str) -> None:
+def _components(bank_MD: _Matrix, mean_D: _Matrix) -> tuple[_Matrix, int]:
+    """Principal components `(D, F)` of the bank (of some of its rows), and how many of them are coarse."""
+    some_MD = bank_MD[:: -(-len(bank_MD) // _SAMPLE_ROWS)].astype(np.float64) - mean_D
+    variances_D, vectors_DD = np.linalg.eigh(some_MD.T @ some_MD)
+    held_D = np.cumsum(np.maximum(variances_D[::-1], 0))
+    enough = np.searchsorted(held_D, np.array([COARSE_VARIANCE, FINE_VARIANCE]) * held_D[-1]) + 1
+    coarse, fine = (min(len(held_D), -(-int(each) // _STEP) * _STEP) for each in enough)
+    return np.ascontiguousarray(vectors_DD[:, ::-1][:, :fine], dtype=np.float32), coarse
+
+
+def _squares(points_ND: _Matrix) -> _Matrix:
+    squares_N: _Matrix = np.einsum("nd,nd->n", points_ND, points_ND)
+    return squares_N
+
+
+def _check_matrix(matrix: _Matrix, what: str) -> None:
     if matrix.ndim != 2 or matrix.dtype != np.float32 or matrix.shape[1] == 0:
         raise InvalidInput(
             f"{what} of shape {matrix.shape} and type {matrix.dtype}; float32 (rows, dimensions) is needed"

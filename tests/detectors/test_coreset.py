@@ -78,9 +78,38 @@ def test_as_many_rows_as_points_or_more_give_all() -> None:
         assert greedy_k_center(points, rows, seed=0).tolist() == list(range(7))
 
 
+@pytest.mark.parametrize("offset", [0.0, 500.0])
+def test_equals_the_textbook_on_more_points_than_are_looked_at_together(offset: float) -> None:
+    points = normal(4, 12_000, 6) + normal(5, 40, 6)[np.arange(12_000) % 40] * 3 + np.float32(offset)
+    picked = greedy_k_center(points, 150, seed=1)
+    assert picked.tolist() == textbook(points, 150, int(picked[0]))
+
+
 def test_equal_points_are_picked_once_each() -> None:
     picked = greedy_k_center(np.ones((50, 4), np.float32), 20, seed=0)
     assert len(set(picked.tolist())) == 20
+
+
+@pytest.mark.parametrize("count", [300, 9000])
+def test_copies_of_a_few_points_come_after_the_points_themselves(count: int) -> None:
+    points = normal(6, 30, 5)[np.arange(count) % 30]
+    picked = greedy_k_center(points, 100, seed=0)
+    assert picked.tolist() == textbook(points, 100, int(picked[0]))
+    assert len({row % 30 for row in picked[:30].tolist()}) == 30
+    assert len(set(picked.tolist())) == 100
+
+
+def test_points_that_are_all_equally_far_are_picked_in_order() -> None:
+    points = np.eye(200, dtype=np.float32)
+    picked = greedy_k_center(points, 90, seed=0)
+    assert picked.tolist() == textbook(points, 90, int(picked[0]))
+
+
+def test_a_few_points_far_away_do_not_blur_the_rest() -> None:
+    points = normal(7, 6000, 8)
+    points[:3] *= 1e5
+    picked = greedy_k_center(points, 80, seed=2)
+    assert picked.tolist() == textbook(points, 80, int(picked[0]))
 
 
 def test_projection_keeps_distances_on_average() -> None:

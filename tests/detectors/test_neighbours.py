@@ -113,3 +113,22 @@ def test_queries_that_do_not_fit_are_refused() -> None:
             search(normal(0, 4, 3), k)
     with pytest.raises(InvalidInput, match="NaN"):
         search(np.full((1, 3), np.inf, np.float32), 1)
+
+
+@pytest.mark.parametrize("k", [1, 5, 150])
+def test_the_winner_is_proven_where_most_rows_are_passed_over(k: int) -> None:
+    """Few components hold most of the variance, as in patch features, so that both bounds have work to do."""
+    mixing = normal(0, 12, 150) * (np.arange(12, 0, -1, dtype=np.float32) ** 2)[:, None]
+    bank = (normal(1, 2003, 12) @ mixing + 5 * normal(2, 2003, 150)).astype(np.float32)
+    queries = (normal(3, 300, 12) @ mixing + 5 * normal(4, 300, 150)).astype(np.float32)
+    queries[:50] = bank[:50]
+    distances, rows = NearestNeighbours(bank).search(queries, k)
+    expected, expected_rows = brute_force(bank, queries, k)
+    assert (rows == expected_rows).all()
+    assert (distances == expected.astype(np.float32)).all()
+
+
+def test_a_bank_of_one_row_many_times_is_searched() -> None:
+    distances, rows = NearestNeighbours(np.ones((100, 5), np.float32)).search(np.zeros((2, 5), np.float32), 40)
+    assert rows.tolist() == [list(range(40))] * 2
+    assert distances == pytest.approx(np.sqrt(5))
