@@ -62,30 +62,48 @@ class NearestNeighbours:
         """Rows M of the bank."""
         return len(self._bank_MD)
 
-    def search(self, queries_ND: _Matrix, k: int) -> tuple[_Matrix, _Rows]:
+    def search(
+        self, queries_ND: _Matrix, k: int, *, without_M: NDArray[np.bool_] | None = None
+    ) -> tuple[_Matrix, _Rows]:
         """Distances `(N, K)` in ascending order and rows `(N, K)` of the `k` nearest bank rows of every query.
 
-        Raises InvalidInput for queries of another shape or type than the bank's or not finite, and for k outside 1..M.
+        Rows marked in `without_M` are passed over: the rows of an image that is to be judged by the others. Raises
+        InvalidInput for queries of another shape or type than the bank's or not finite, and for k outside 1..M (of the
+        rows not marked).
+
+        >>> search = NearestNeighbours(np.eye(3, dtype=np.float32)).search
+        >>> search(np.eye(3, dtype=np.float32), 1, without_M=np.array([False, False, True]))[1].tolist()
+        [[0], [1], [0]]
         """
         _check_matrix(queries_ND, "queries")
         if queries_ND.shape[1] != self._bank_MD.shape[1]:
             raise InvalidInput(f"queries of {queries_ND.shape[1]} dimensions, the bank has {self._bank_MD.shape[1]}")
-        if not 1 <= k <= self.rows:
-            raise InvalidInput(f"{k} neighbours of a bank of {self.rows} rows; ask for 1 to {self.rows}")
+        rows = self.rows if without_M is None else self.rows - int(np.count_nonzero(without_M))
+        if not 1 <= k <= rows:
+            raise InvalidInput(f"{k} neighbours of a bank of {rows} rows; ask for 1 to {rows}")
         queries_ND = np.ascontiguousarray(queries_ND)
         squares_NK = np.empty((len(queries_ND), k))
         rows_NK = np.empty((len(queries_ND), k), np.int64)
         bounds_NM = np.empty((min(_QUERIES, len(queries_ND)), self._product_PM.shape[1]), np.float32)
         for start in range(0, len(queries_ND), _QUERIES):
             part = slice(start, start + _QUERIES)
-            self._search(queries_ND[part], bounds_NM, squares_NK[part], rows_NK[part])
+            self._search(queries_ND[part], bounds_NM, without_M, squares_NK[part], rows_NK[part])
         return np.sqrt(squares_NK).astype(np.float32), rows_NK
 
-    def _search(self, queries_ND: _Matrix, room_NM: _Matrix, squares_NK: NDArray[np.float64], rows_NK: _Rows) -> None:
+    def _search(
+        self,
+        queries_ND: _Matrix,
+        room_NM: _Matrix,
+        without_M: NDArray[np.bool_] | None,
+        squares_NK: NDArray[np.float64],
+        rows_NK: _Rows,
+    ) -> None:
         queries = self._bounded(queries_ND)
         bounds_NM = room_NM[: len(queries_ND)]
         one_N1 = np.ones((len(queries_ND), 1), np.float32)
         np.matmul(np.concatenate([queries.coarse_NP, one_N1], axis=1), self._product_PM, out=bounds_NM)
+        if without_M is not None:
+            bounds_NM[:, : self.rows][:, without_M] = _NOWHERE
         rounding_N = 2 * _UNIT * (self._fine_MF.shape[1] + 8) * (queries.squares_N + self._longest)
         slack_N3 = np.stack([queries.wander_N + self._wander, rounding_N, queries.squares_N], axis=1).astype(np.float64)
         nearest_rows(

@@ -1,12 +1,14 @@
 """PatchCore: the distance of a patch to the nearest patch of normal images, kept in a memory bank of fixed size.
 
 Roth et al. 2022 (arXiv 2106.08265). *Differences from the paper*: the bank has a fixed number of rows rather than a
-share of the patches, so latency does not grow with the data; patch distances are not reweighted (equation 7), image
-scores are made in `detectors.calibration`.
+share of the patches, so latency does not grow with the data; the image score is the maximum of the smoothed map
+(`detectors.calibration`), and the reweighting of equation 7 is an option. The paper's score is the maximum of the
+unsmoothed map with `reweighting`.
 
-Shape legend: B images, H x W patch grid, D dimensions, M bank rows.
+Shape legend: B images, H x W patch grid, N patches, D dimensions, M bank rows, K neighbours.
 """
 
+from collections.abc import Callable
 from typing import Self
 
 import numpy as np
@@ -17,12 +19,16 @@ from detectors.coreset import greedy_k_center
 from detectors.errors import ArtifactError, InvalidInput
 from detectors.neighbours import NearestNeighbours
 
+REWEIGHTING_NEIGHBOURS = 9
+"""Rows around the nearest that equation 7 looks at, as in the paper's code."""
+
 
 class PatchCore:
     """Detector of one class: every image of the fit is taken for normal.
 
     `bank`: rows at most; `seed`: of the coreset's projection and first row; `neighbours`: nearest rows whose mean
-    distance is the score of a patch.
+    distance is the score of a patch (k-NN); `reweighting`: multiply each map by the weight of equation 7, made from
+    its worst patch and the `REWEIGHTING_NEIGHBOURS` bank rows around that patch's nearest.
 
     >>> patches_BHWD = np.random.default_rng(0).normal(size=(3, 4, 4, 8)).astype(np.float32)
     >>> detector = PatchCore(bank=20).fit(patches_BHWD)
@@ -32,19 +38,32 @@ class PatchCore:
 
     name = "patchcore"
 
-    def __init__(self, *, bank: int = 4000, seed: int = 0, neighbours: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        bank: int = 4000,
+        seed: int = 0,
+        neighbours: int = 1,
+        reweighting: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
         if not 1 <= neighbours <= bank:
             raise InvalidInput(f"{neighbours} neighbours in a bank of {bank} rows; 1 to the bank's rows are possible")
         self._bank = bank
         self._seed = seed
         self._neighbours = neighbours
+        self._reweighting = reweighting
+        self._progress = progress
         self._bank_MD: NDArray[np.float32] | None = None
         self._provenance_M3 = np.zeros((0, 3), np.int32)
         self._search: NearestNeighbours | None = None
+        self._images = 0
         self._fitted: Patches | None = None
+        self._left_out_BHW: Maps | None = None
 
     def fit(self, patches_BHWD: Patches) -> Self:
-        """Keep the coreset of all patches. Holds on to the caller's array (not changed) for `left_out_maps`.
+        """Keep the coreset of all patches. Holds on to the caller's array (not changed) until
+        `left_out_maps` are made.
 
         Raises InvalidInput for fewer than two images, and for patches that are not finite float32 `(B, H, W, D)`.
         """
@@ -53,41 +72,42 @@ class PatchCore:
         if images < 2:
             raise InvalidInput(f"{images} image to fit on; at least 2 are needed, so that each can be left out")
         points_ND = patches_BHWD.reshape(-1, dimensions)
-        picked_M = np.sort(greedy_k_center(points_ND, self._bank, seed=self._seed))
+        picked_M = np.sort(greedy_k_center(points_ND, self._bank, seed=self._seed, progress=self._progress))
         places = np.unravel_index(picked_M, (images, height, width))
         self._keep(points_ND[picked_M], np.stack(places, axis=1).astype(np.int32))
-        self._fitted = patches_BHWD
+        self._images, self._fitted, self._left_out_BHW = images, patches_BHWD, None
         return self
 
     def anomaly_maps(self, patches_BHWD: Patches) -> Maps:
         """Mean distance of every patch to its nearest bank rows, `maps_BHW`; independent of the batch."""
         bank = self._fitted_search()
         require_patches(patches_BHWD)
-        return self._distances(bank, patches_BHWD)
+        return np.stack([self._map(bank, patches_HWD, None) for patches_HWD in patches_BHWD])
 
     def left_out_maps(self) -> Maps:
         """Maps of the images of the fit, each by the bank rows that other images gave.
 
-        A little pessimistic: rows that other images would have given in its place are not in the bank. Raises
-        InvalidInput on a restored detector, and where one image gave all rows.
+        A little pessimistic: rows that other images would have given in its place are not in the bank. Made once,
+        then kept. Raises InvalidInput on a restored detector, and where one image gave all rows.
         """
-        bank_MD = self._fitted_bank()
-        if self._fitted is None:
-            raise InvalidInput("left-out maps of a detector restored from its state; ask the one that was fitted")
-        givers_M = self._provenance_M3[:, 0]
-        maps_BHW = np.empty(self._fitted.shape[:3], np.float32)
-        for image, patches_HWD in enumerate(self._fitted):
-            others_MD = bank_MD[givers_M != image]
-            if len(others_MD) == 0:
-                raise InvalidInput(f"image {image} gave all {len(bank_MD)} rows of the bank; allow a larger bank")
-            maps_BHW[image] = self._distances(NearestNeighbours(others_MD), patches_HWD[None])[0]
-        return maps_BHW
+        bank = self._fitted_search()
+        if self._left_out_BHW is None:
+            if self._fitted is None:
+                raise InvalidInput("left-out maps of a detector restored from its state; ask the one that was fitted")
+            maps_BHW = np.empty(self._fitted.shape[:3], np.float32)
+            for image, patches_HWD in enumerate(self._fitted):
+                own_M = self._provenance_M3[:, 0] == image
+                if own_M.all():
+                    raise InvalidInput(f"image {image} gave all {bank.rows} rows of the bank; allow a larger bank")
+                maps_BHW[image] = self._map(bank, patches_HWD, own_M)
+            self._left_out_BHW, self._fitted = maps_BHW, None  # the features are not needed any more
+        return self._left_out_BHW.copy()
 
     def suspects(self) -> NDArray[np.bool_]:
         """All False, `(B,)`: PatchCore believes what it is given. Raises InvalidInput on a restored detector."""
-        if self._fitted is None:
+        if self._images == 0:
             raise InvalidInput("suspects of a detector that was not fitted here; ask the one that was fitted")
-        return np.zeros(len(self._fitted), np.bool_)
+        return np.zeros(self._images, np.bool_)
 
     def nearest(self, patches_HWD: Patches, row: int, column: int) -> Neighbour:
         """The bank row nearest to one patch: which image of the fit it came from, and where on its grid."""
@@ -104,7 +124,12 @@ class PatchCore:
 
     def state(self) -> DetectorState:
         """Parameters, and the tensors `bank_MD` (float32) and `provenance_M3` (int32: image, row, column)."""
-        parameters = {"bank": self._bank, "seed": self._seed, "neighbours": self._neighbours}
+        parameters = {
+            "bank": self._bank,
+            "seed": self._seed,
+            "neighbours": self._neighbours,
+            "reweighting": self._reweighting,
+        }
         return DetectorState(parameters, {"bank_MD": self._fitted_bank(), "provenance_M3": self._provenance_M3})
 
     @classmethod
@@ -112,7 +137,10 @@ class PatchCore:
         """The detector that `state` came from; raises ArtifactError if the state is not one of this class."""
         try:
             bank, seed, neighbours = (_whole(state.parameters[name]) for name in ("bank", "seed", "neighbours"))
-            detector = cls(bank=bank, seed=seed, neighbours=neighbours)
+            reweighting = state.parameters.get("reweighting", False)  # absent from the first release's artefacts
+            if not isinstance(reweighting, bool):
+                raise TypeError(f"reweighting {reweighting!r}")
+            detector = cls(bank=bank, seed=seed, neighbours=neighbours, reweighting=reweighting)
             bank_MD = np.asarray(state.tensors["bank_MD"])
             provenance_M3 = np.asarray(state.tensors["provenance_M3"])
             if provenance_M3.dtype != np.int32 or provenance_M3.shape != (len(bank_MD), 3):
@@ -129,11 +157,27 @@ class PatchCore:
         self._bank_MD = bank_MD
         self._provenance_M3 = provenance_M3
 
-    def _distances(self, bank: NearestNeighbours, patches_BHWD: Patches) -> Maps:
-        queries_ND = patches_BHWD.reshape(-1, patches_BHWD.shape[3])
-        distances_NK, _ = bank.search(queries_ND, min(self._neighbours, bank.rows))
-        maps_BHW: Maps = distances_NK.mean(axis=1).reshape(patches_BHWD.shape[:3])
-        return maps_BHW
+    def _map(self, bank: NearestNeighbours, patches_HWD: Patches, own_M: NDArray[np.bool_] | None) -> Maps:
+        """Map of one image, `(H, W)`, without the bank rows `own_M`."""
+        queries_ND = patches_HWD.reshape(-1, patches_HWD.shape[2])
+        rows = bank.rows - (0 if own_M is None else int(np.count_nonzero(own_M)))
+        distances_NK, rows_NK = bank.search(queries_ND, min(self._neighbours, rows), without_M=own_M)
+        map_N: NDArray[np.float32] = distances_NK.mean(axis=1)
+        if self._reweighting:
+            worst = int(map_N.argmax())
+            map_N *= self._weight(bank, queries_ND[worst], int(rows_NK[worst, 0]), own_M)
+        return map_N.reshape(patches_HWD.shape[:2])
+
+    def _weight(
+        self, bank: NearestNeighbours, patch_D: NDArray[np.float32], row: int, own_M: NDArray[np.bool_] | None
+    ) -> np.float32:
+        """Equation 7: 1 - exp |p - m*| / sum of exp |p - m| over the rows m around m*, the row nearest to patch p."""
+        bank_MD = self._fitted_bank()
+        count = min(REWEIGHTING_NEIGHBOURS, bank.rows - (0 if own_M is None else int(np.count_nonzero(own_M))))
+        _, around_1K = bank.search(bank_MD[row][None], count, without_M=own_M)
+        distances_K = np.linalg.norm(bank_MD[around_1K[0]].astype(np.float64) - patch_D, axis=1)
+        nearest = np.linalg.norm(bank_MD[row].astype(np.float64) - patch_D)
+        return np.float32(1 - 1 / np.exp(np.minimum(distances_K - nearest, 700)).sum()) if count > 1 else np.float32(1)
 
     def _fitted_search(self) -> NearestNeighbours:
         if self._search is None:

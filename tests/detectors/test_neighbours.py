@@ -132,3 +132,14 @@ def test_a_bank_of_one_row_many_times_is_searched() -> None:
     distances, rows = NearestNeighbours(np.ones((100, 5), np.float32)).search(np.zeros((2, 5), np.float32), 40)
     assert rows.tolist() == [list(range(40))] * 2
     assert distances == pytest.approx(np.sqrt(5))
+
+
+def test_rows_passed_over_are_as_if_they_were_not_there() -> None:
+    bank, queries = normal(0, 500, 40), normal(1, 60, 40)
+    without = np.arange(500) % 3 == 1
+    distances, rows = NearestNeighbours(bank).search(queries, 4, without_M=without)
+    expected, expected_rows = brute_force(bank[~without], queries, 4)
+    assert (rows == np.flatnonzero(~without)[expected_rows]).all()
+    assert (distances == expected.astype(np.float32)).all()
+    with pytest.raises(InvalidInput, match="0 rows"):
+        NearestNeighbours(bank).search(queries, 1, without_M=np.ones(500, bool))

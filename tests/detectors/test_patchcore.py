@@ -78,6 +78,42 @@ def test_left_out_maps_use_the_rows_of_other_images_only() -> None:
         assert maps[image] == pytest.approx(brute_force(others, TRAINING[image]), rel=1e-6)
 
 
+def weight_of_equation_7(bank: NDArray[np.float32], patches_HWD: Patches, count: int) -> float:
+    """The paper's weight, step by step."""
+    flat = patches_HWD.reshape(-1, patches_HWD.shape[-1]).astype(np.float64)
+    distances = np.linalg.norm(flat[:, None] - bank, axis=2)
+    worst = int(distances.min(axis=1).argmax())
+    nearest = int(distances[worst].argmin())
+    around = np.argsort(np.linalg.norm(bank.astype(np.float64) - bank[nearest], axis=1), kind="stable")[:count]
+    return float(1 - np.exp(distances[worst, nearest]) / np.exp(distances[worst, around]).sum())
+
+
+def test_reweighting_is_equation_7() -> None:
+    plain, weighted = (PatchCore(bank=40, reweighting=each).fit(TRAINING) for each in (False, True))
+    bank, _ = tensors(plain)
+    weights = [weight_of_equation_7(bank, image, 9) for image in UNSEEN]
+    assert weighted.anomaly_maps(UNSEEN) == pytest.approx(
+        plain.anomaly_maps(UNSEEN) * np.reshape(weights, (-1, 1, 1)), rel=1e-5
+    )
+    assert (weighted.left_out_maps() <= plain.left_out_maps()).all()
+    again = PatchCore.from_state(weighted.state())
+    assert (again.anomaly_maps(UNSEEN) == weighted.anomaly_maps(UNSEEN)).all()
+
+
+def test_distances_too_large_for_exp_are_weighted() -> None:
+    detector = PatchCore(bank=40, reweighting=True).fit(TRAINING)
+    far = detector.anomaly_maps(UNSEEN * np.float32(1e4))
+    assert np.isfinite(far).all()
+    assert (far.max(axis=(1, 2)) > 1e3).all()
+
+
+def test_states_of_the_first_release_are_read() -> None:
+    state = fitted().state()
+    old = {name: value for name, value in state.parameters.items() if name != "reweighting"}
+    again = PatchCore.from_state(DetectorState(old, state.tensors))
+    assert (again.anomaly_maps(UNSEEN) == fitted().anomaly_maps(UNSEEN)).all()
+
+
 def test_nearest_names_the_patch_of_the_fit() -> None:
     detector = fitted(bank=10_000)
     found = detector.nearest(TRAINING[4], 2, 3)
@@ -102,7 +138,7 @@ def test_state_comes_back_the_same() -> None:
     again = PatchCore.from_state(detector.state())
     assert (again.anomaly_maps(UNSEEN) == detector.anomaly_maps(UNSEEN)).all()
     assert again.nearest(UNSEEN[0], 1, 1) == detector.nearest(UNSEEN[0], 1, 1)
-    assert again.state().parameters == {"bank": 30, "seed": 2, "neighbours": 2}
+    assert again.state().parameters == {"bank": 30, "seed": 2, "neighbours": 2, "reweighting": False}
     for ask in (again.left_out_maps, again.suspects):
         with pytest.raises(InvalidInput, match="fitted"):
             ask()
