@@ -1,0 +1,110 @@
+"""A normal distribution at every position of the patch grid, learnt in one pass.
+
+Welford 1962 and Chan, Golub, LeVeque 1983: count, mean and scatter can be added to and merged; double precision.
+
+Shape legend: B images, P positions, D dimensions, T = D (D + 1) / 2 entries of a lower triangle, row by row.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dtrtri
+
+from detectors.errors import InvalidInput
+
+_POSITIONS = 64
+
+_Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """Statistics of the images seen: `mean_PD` and `scatter_PT`, the sum of the products of deviations from it.
+
+    >>> rng = np.random.default_rng(0)
+    >>> points_BPD = rng.normal(size=(9, 4, 3)).astype(np.float32)
+    >>> halves = gaussians_of(points_BPD[:4]).merged(gaussians_of(points_BPD[4:]))
+    >>> bool(np.allclose(halves.scatter_PT, gaussians_of(points_BPD).scatter_PT))
+    True
+    """
+
+    count: int
+    mean_PD: _Doubles  # noqa: N815
+    scatter_PT: _Doubles  # noqa: N815
+
+    def merged(self, other: "Gaussians") -> "Gaussians":
+        """Statistics of both sets of images together (Chan et al., equation 2.1); raises InvalidInput for other shapes."""
+        if self.mean_PD.shape != other.mean_PD.shape:
+            raise InvalidInput(
+                f"{other.mean_PD.shape} positions and dimensions, {self.mean_PD.shape} are known; merge equal grids"
+            )
+        total = self.count + other.count
+        apart_PD = other.mean_PD - self.mean_PD
+        weight = self.count * other.count / total
+        scatter_PT = self.scatter_PT + other.scatter_PT
+        for part in _parts(len(apart_PD)):
+            outer_QDD = apart_PD[part, :, None] * apart_PD[part, None, :]
+            scatter_PT[part] += weight * _lower(outer_QDD)
+        return Gaussians(total, self.mean_PD + apart_PD * (other.count / total), scatter_PT)
+
+    def whitening(self, regularisation: float, *, divisor: int) -> _Doubles:
+        """Inverse Cholesky factors `W_PT` of `scatter / divisor + regularisation * I`: |W (x - mean)| is Mahalanobis'
+        distance.
+
+        Raises InvalidInput where a covariance is not positive definite: its regularisation is too small.
+        """
+        positions, dimensions = self.mean_PD.shape
+        rows, columns = np.tril_indices(dimensions)
+        whitening_PT = np.empty_like(self.scatter_PT)
+        covariance_DD = np.zeros((dimensions, dimensions))
+        for position in range(positions):
+            covariance_DD[rows, columns] = self.scatter_PT[position] / divisor
+            covariance_DD[np.diag_indices(dimensions)] += regularisation
+            try:
+                factor_DD = np.linalg.cholesky(covariance_DD)  # reads the lower triangle only
+            except np.linalg.LinAlgError as error:
+                raise InvalidInput(
+                    f"the covariance at position {position} with a regularisation of {regularisation} cannot be "
+                    "factored; give a larger one"
+                ) from error
+            whitening_PT[position] = dtrtri(factor_DD, lower=1)[0][rows, columns]
+        return whitening_PT
+
+
+def gaussians_of(points_BPD: NDArray[np.float32]) -> Gaussians:
+    """Statistics of one batch of at least one image, `(B, P, D)`."""
+    count, positions, dimensions = points_BPD.shape
+    mean_PD = points_BPD.mean(axis=0, dtype=np.float64)
+    scatter_PT = np.empty((positions, dimensions * (dimensions + 1) // 2))
+    for part in _parts(positions):
+        centred_QBD = (points_BPD[:, part] - mean_PD[part]).transpose(1, 0, 2)
+        scatter_PT[part] = _lower(centred_QBD.transpose(0, 2, 1) @ centred_QBD)
+    return Gaussians(count, mean_PD, scatter_PT)
+
+
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "arcp", "contract", "reassoc"})
+def mahalanobis(
+    centred_PD: NDArray[np.float32], whitening_PT: NDArray[np.float32], distances_P: NDArray[np.float32]
+) -> None:
+    """Length of `W (x - mean)` at every position (in place), from packed lower triangles `whitening_PT`."""
+    positions, dimensions = centred_PD.shape
+    for position in range(positions):
+        total, start = np.float32(0), 0
+        for row in range(dimensions):
+            product = np.float32(0)
+            for column in range(row + 1):
+                product += whitening_PT[position, start + column] * centred_PD[position, column]
+            total += product * product
+            start += row + 1
+        distances_P[position] = np.sqrt(total)
+
+
+def _lower(matrices_QDD: _Doubles) -> _Doubles:
+    rows, columns = np.tril_indices(matrices_QDD.shape[1])
+    return matrices_QDD[:, rows, columns]
+
+
+def _parts(positions: int) -> list[slice]:
+    return [slice(start, start + _POSITIONS) for start in range(0, positions, _POSITIONS)]
