@@ -26,26 +26,25 @@ from detectors.calibration import (
     threshold_from_normals,
 )
 from detectors.contract import Detector, Neighbour, Patches
+from detectors.dfkde import DFKDE
 from detectors.duplicates import near_duplicates
-from detectors.errors import InvalidInput, NotYet
+from detectors.errors import InvalidInput
 from detectors.images import Image, ImageStatistics, require_image, statistics
 from detectors.manifest import DriftReference, FeatureSpec, Threshold
+from detectors.padim import PaDiM
 from detectors.patchcluster import PatchCluster
 from detectors.patchcore import PatchCore
 
 NEAR_DUPLICATE = "near_duplicate"
 SUSPECT = "suspect"
 
-DETECTORS: Mapping[str, type[PatchCore] | type[PatchCluster]] = MappingProxyType(
-    {"patchcore": PatchCore, "patchcluster": PatchCluster}
+DETECTORS: Mapping[str, type[PatchCore] | type[PaDiM] | type[DFKDE] | type[PatchCluster]] = MappingProxyType(
+    {each.name: each for each in (PatchCore, PaDiM, DFKDE, PatchCluster)}
 )
 """Every detector there is, by its name in commands and manifests."""
 
-BLIND = frozenset({"patchcluster"})
+BLIND = frozenset({PatchCluster.name})
 """Detectors fitted on unsorted images, whose left-out scores hold some of bad parts."""
-
-LATER = ("padim", "dfkde")
-"""Named in the contract, built by a later issue."""
 
 CALIBRATION_SEED = 0
 
@@ -124,16 +123,19 @@ class Model:
 
 
 def detector_from(name: str, *, bank: int, seed: int) -> Detector:
-    """A detector not yet fitted; raises NotYet for one a later release brings, InvalidInput for a name nobody knows.
+    """A detector not yet fitted. `bank`: rows of the memory bank, where the detector has one (PaDiM and DFKDE have none).
+
+    Raises InvalidInput for a name nobody knows and for a bank below 1.
 
     >>> detector_from("patchcluster", bank=100, seed=0).name
     'patchcluster'
     """
-    if name in LATER:
-        raise NotYet(f"detector {name}: not yet, a later release brings it; use {' or '.join(DETECTORS)}")
     if name not in DETECTORS:
         raise InvalidInput(f"detector {name!r} is not known; use {' or '.join(DETECTORS)}")
-    return DETECTORS[name](bank=bank, seed=seed)
+    if bank < 1:
+        raise InvalidInput(f"a bank of {bank} rows; give 1 or more")
+    kind = DETECTORS[name]
+    return kind(seed=seed) if issubclass(kind, PaDiM | DFKDE) else kind(bank=bank, seed=seed)
 
 
 def fit_model(

@@ -51,6 +51,8 @@ class PatchCluster:
     (2, 4, 4)
     """
 
+    name = "patchcluster"
+
     def __init__(self, *, bank: int = 4000, neighbours: int = 3, subsample: int = 2000, seed: int = 0) -> None:
         for what, value in (("bank", bank), ("neighbours", neighbours), ("subsample", subsample)):
             if value < 1:
@@ -66,11 +68,6 @@ class PatchCluster:
         self._bank: _Bank | None = None
         self._left_out_BHW: Maps | None = None
         self._suspects_B: NDArray[np.bool_] | None = None
-
-    @property
-    def name(self) -> str:
-        """`patchcluster`."""
-        return "patchcluster"
 
     def fit(self, patches_BHWD: Patches) -> Self:
         """Fit blind on recent images, good and bad, at least 2 of them; raises InvalidInput for other or non-finite

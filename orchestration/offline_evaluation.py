@@ -82,8 +82,9 @@ def evaluate_folder(folder: Path, config: LineConfig, *, progress: Progress) -> 
 
 
 def _bank_rows(model: Model) -> int:
-    """Rows of the detector's memory bank: of its only tensor of patch features."""
-    return max(len(tensor) for tensor in model.detector.state().tensors.values())
+    """Rows of the detector's memory bank, 0 for one that keeps distributions instead."""
+    tensors = model.detector.state().tensors
+    return next((len(tensors[name]) for name in ("bank_MD", "bank") if name in tensors), 0)
 
 
 def _share(flags: Mask) -> float | None:

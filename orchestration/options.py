@@ -55,8 +55,6 @@ def config_of(options: dict[str, Any], *, detector: str, base: LineConfig | None
     if memory is not None and memory < LEAST_MEMORY_BYTES:
         raise InvalidInput(f"--memory {memory}: a fit needs at least {LEAST_MEMORY_BYTES} bytes; give more")
     chosen = options.get("detector") or detector
-    if chosen in ("padim", "dfkde"):
-        raise NotYet(f"detector {chosen}: not yet, a later release brings it; use patchcore or patchcluster")
     given = {name: options.get(name) for name in ("backbone", "image_size", "bank", "seed")}
     weights = options.get("weights")
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}

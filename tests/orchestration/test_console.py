@@ -41,8 +41,6 @@ def test_progress_passes_every_item_on(capsys: pytest.CaptureFixture[str]) -> No
         (["predict", "nothing", "image.jpg"], "nothing"),
         (["evaluate", "nowhere"], "nowhere"),
         (["blind", "nowhere"], "nowhere"),
-        (["train", "nowhere", "--line", "x", "--detector", "padim"], "not yet"),
-        (["train", "nowhere", "--line", "x", "--detector", "dfkde"], "not yet"),
         (["blind", "nowhere", "--runtime", "openvino"], "not yet"),
         (["drift", "backtest", "--line", "x"], "not yet"),
         (["users", "add", "ana", "--role", "reviewer"], "not yet"),

@@ -1,0 +1,343 @@
+"""DFKDE: the density of normal patches at every position, by Gaussian kernels on the images themselves.
+
+Deep-feature kernel density estimation as surveys of the field describe it: features of a pretrained network, reduced
+dimensions, one kernel an image, score -log f. *Differences*: reduced by principal components of all patches; a score
+is counted from the greatest value the density of its position can have, so that it is never negative and positions
+compare; everything stays in logarithms, so that images far from all others are still ranked.
+
+Shape legend: B images, H x W patch grid of P positions, D feature dimensions, C components, N images kept.
+"""
+
+from typing import Literal, Self, get_args
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from detectors.contract import DetectorState, Maps, Neighbour, Patches
+from detectors.density import (
+    FACTORS,
+    adaptive_widths,
+    likelihoods,
+    scott_factor,
+    silverman_factor,
+    spreads,
+    squares,
+    without_own,
+)
+from detectors.errors import ArtifactError, InvalidInput
+from detectors.patchcore import require_patches
+
+Bandwidth = Literal["scott", "silverman", "likelihood", "validation"]
+Kernel = Literal["isotropic", "product", "adaptive"]
+
+MEMORY_BYTES = 2 * 2**30
+"""What a fit may take where nobody says."""
+
+HELD_OUT = 5
+"""One image in so many is held out where the bandwidth is chosen by validation."""
+
+_POSITIONS = 64
+_TENSORS = ("mean_D", "components_DC", "centre_HWC", "scale_HWC", "samples_PNC", "widths_PN", "images_N")
+
+
+class DFKDE:
+    """Detector of one class for parts that always lie alike: every position has its own density of any shape.
+
+    `dimensions`: principal components kept; `bandwidth`: `scott` or `silverman` (rules of thumb), `likelihood`
+    (leave-one-out) or `validation` (on held-out images), one for all positions in standard deviations of each;
+    `kernel`: `isotropic`, `product` (a width for every dimension) or `adaptive` (a width for every sample);
+    `images`: images kept, drawn with `seed`; `memory`: bytes a fit may take. Time and memory of a score grow with the
+    images kept.
+
+    >>> patches_BHWD = np.random.default_rng(0).normal(size=(9, 4, 4, 8)).astype(np.float32)
+    >>> detector = DFKDE(dimensions=5).fit(patches_BHWD)
+    >>> maps_BHW = detector.anomaly_maps(np.stack([patches_BHWD[0], patches_BHWD[0] + 1e4, patches_BHWD[0] + 1e5]))
+    >>> bool((np.diff(maps_BHW, axis=0) > 0).all() and np.isfinite(maps_BHW).all())
+    True
+    """
+
+    name = "dfkde"
+
+    def __init__(
+        self,
+        *,
+        dimensions: int = 100,
+        bandwidth: Bandwidth = "scott",
+        kernel: Kernel = "isotropic",
+        images: int = 200,
+        memory: int = MEMORY_BYTES,
+        seed: int = 0,
+    ) -> None:
+        if dimensions < 1 or images < 2 or memory < 1:
+            raise InvalidInput(f"{dimensions} dimensions, {images} images, {memory} bytes; give at least 1, 2 and 1")
+        if bandwidth not in get_args(Bandwidth) or kernel not in get_args(Kernel):
+            raise InvalidInput(
+                f"bandwidth {bandwidth!r} and kernel {kernel!r}; choose from {', '.join(get_args(Bandwidth))} and "
+                f"{', '.join(get_args(Kernel))}"
+            )
+        self._parameters: dict[str, int | float | str | bool] = {
+            "dimensions": dimensions,
+            "bandwidth": bandwidth,
+            "kernel": kernel,
+            "images": images,
+            "seed": seed,
+        }
+        self._memory = memory
+        self._tensors: dict[str, NDArray[np.generic]] = {}
+        self._images = 0
+        self._left_out_BHW: Maps | None = None
+
+    @staticmethod
+    def memory_bytes(grid: tuple[int, int], *, images: int, dimensions: int = 100) -> int:
+        """Bytes a fit on `images` images takes at most beside the features given.
+
+        >>> DFKDE.memory_bytes((32, 32), images=200) // 2**20
+        289
+        """
+        positions = grid[0] * grid[1]
+        samples = positions * images * (dimensions * 8 + 16)  # components, and their scaled copy
+        return samples + _POSITIONS * images**2 * 40 + 2**25
+
+    def fit(self, patches_BHWD: Patches) -> Self:
+        """Learn components, bandwidth and samples; forget earlier fits.
+
+        Raises InvalidInput for fewer than two images, for patches that are not finite float32 `(B, H, W, D)`, and
+        before any work where `memory_bytes` exceeds `memory`.
+        """
+        require_patches(patches_BHWD)
+        count, height, width, features = patches_BHWD.shape
+        if count < 2:
+            raise InvalidInput(f"{count} image to fit on; at least 2 are needed, so that each can be left out")
+        kept_N = np.arange(count)
+        if count > (most := int(self._parameters["images"])):
+            kept_N = np.sort(np.random.default_rng(int(self._parameters["seed"])).choice(count, most, replace=False))
+        dimensions = min(int(self._parameters["dimensions"]), features)
+        needed = self.memory_bytes((height, width), images=count, dimensions=dimensions)
+        if needed > self._memory:
+            raise InvalidInput(
+                f"a dfkde of {count} images, {height} x {width} patches and {dimensions} dimensions takes "
+                f"{needed} bytes, {self._memory} are allowed; allow more, or give fewer images or dimensions"
+            )
+        mean_D, components_DC = _components(patches_BHWD, dimensions)
+        points_BPC = _project(patches_BHWD, mean_D, components_DC)
+        self._tensors = {
+            "mean_D": mean_D,
+            "components_DC": components_DC,
+            "images_N": kept_N.astype(np.int32),
+            **self._samples(points_BPC[kept_N], (height, width)),
+        }
+        self._images = count
+        own_B = np.full(count, -1)
+        own_B[kept_N] = np.arange(len(kept_N))
+        self._left_out_BHW = self._maps(points_BPC, own_B)
+        return self
+
+    def anomaly_maps(self, patches_BHWD: Patches) -> Maps:
+        """log (greatest density of the position / density of the patch), `maps_BHW`, in nats; batches do not matter."""
+        self._fitted()
+        self._check(patches_BHWD)
+        points_BPC = np.concatenate([self._points(image_HWD[None]) for image_HWD in patches_BHWD])
+        return self._maps(points_BPC, np.full(len(patches_BHWD), -1))
+
+    def left_out_maps(self) -> Maps:
+        """Maps of the images of the fit, each without its own kernel (bandwidth and scale stay), `maps_BHW`."""
+        if self._left_out_BHW is None:
+            raise InvalidInput("left-out maps of a detector restored from its state; ask the one that was fitted")
+        return self._left_out_BHW.copy()
+
+    def suspects(self) -> NDArray[np.bool_]:
+        """All False, `(B,)`: DFKDE believes what it is given. Raises InvalidInput on a restored detector."""
+        if self._images == 0:
+            raise InvalidInput("suspects of a detector that was not fitted here; ask the one that was fitted")
+        return np.zeros(self._images, np.bool_)
+
+    def nearest(self, patches_HWD: Patches, row: int, column: int) -> Neighbour:
+        """The nearest patch at the same position; its distance in the components' units."""
+        tensors = self._fitted()
+        self._check(patches_HWD[None])
+        height, width = patches_HWD.shape[:2]
+        if not (0 <= row < height and 0 <= column < width):
+            raise InvalidInput(
+                f"patch ({row}, {column}) of a grid of {height} x {width}; count rows and columns from 0"
+            )
+        place = row * width + column
+        scale_C = tensors["scale_HWC"][row, column]
+        point_C = self._points(patches_HWD[None])[0, place]
+        apart_NC = tensors["samples_PNC"][place] * scale_C - (point_C - tensors["centre_HWC"][row, column])
+        distances_N = np.linalg.norm(apart_NC, axis=1)
+        best = int(distances_N.argmin())
+        image = int(tensors["images_N"][best])
+        return Neighbour(image=image, row=row, column=column, distance=float(distances_N[best]))
+
+    def state(self) -> DetectorState:
+        """Parameters, and the tensors `mean_D`, `components_DC`, `centre_HWC`, `scale_HWC`, `samples_PNC` (scaled),
+        `widths_PN` (float32 all) and `images_N` (int32).
+        """
+        return DetectorState(dict(self._parameters), dict(self._fitted()))
+
+    @classmethod
+    def from_state(cls, state: DetectorState) -> Self:
+        """The detector that `state` came from; raises ArtifactError if the state is not one of this class."""
+        try:
+            given = {name: state.parameters[name] for name in ("dimensions", "bandwidth", "kernel", "images", "seed")}
+            if not all(type(given[name]) is int for name in ("dimensions", "images", "seed")):
+                raise TypeError(f"{given}: whole numbers are needed")
+            detector = cls(**given)  # type: ignore[arg-type]  # checked here and by the constructor
+            detector._tensors = _checked({name: np.asarray(state.tensors[name]) for name in _TENSORS})
+        except (KeyError, TypeError, InvalidInput) as error:
+            raise ArtifactError(f"not the state of a dfkde detector ({error}); publish the version again") from error
+        return detector
+
+    def _samples(self, points_NPC: Patches, grid: tuple[int, int]) -> dict[str, NDArray[np.generic]]:
+        """Centre, scale, samples and widths of every position."""
+        samples_PNC = np.ascontiguousarray(points_NPC.transpose(1, 0, 2))
+        centre_PC = samples_PNC.mean(axis=1)
+        scale_PC = np.empty_like(centre_PC)
+        for part in _parts(len(samples_PNC)):
+            scale_PC[part] = spreads(samples_PNC[part], product=self._parameters["kernel"] == "product")
+            samples_PNC[part] -= centre_PC[part, None]
+            samples_PNC[part] /= scale_PC[part, None]
+        return {
+            "centre_HWC": centre_PC.reshape(*grid, -1),
+            "scale_HWC": scale_PC.reshape(*grid, -1),
+            "samples_PNC": samples_PNC,
+            "widths_PN": self._widths(samples_PNC),
+        }
+
+    def _widths(self, samples_PNC: Patches) -> NDArray[np.float32]:
+        """Standard deviations of the kernels, in units of the scale."""
+        positions, count, dimensions = samples_PNC.shape
+        chosen = self._chosen_factor(samples_PNC)
+        widths_PN = np.full((positions, count), chosen)
+        if self._parameters["kernel"] == "adaptive":
+            for part in _parts(positions):
+                apart_QNN = without_own(squares(samples_PNC[part], samples_PNC[part]))
+                widths_PN[part] = adaptive_widths(apart_QNN, widths_PN[part], dimensions)
+        return widths_PN.astype(np.float32)
+
+    def _chosen_factor(self, samples_PNC: Patches) -> float:
+        _, count, dimensions = samples_PNC.shape
+        start = scott_factor(count, dimensions)
+        if self._parameters["bandwidth"] == "silverman":
+            return silverman_factor(count, dimensions)
+        if self._parameters["bandwidth"] == "scott":
+            return start
+        held_N = np.arange(count) % HELD_OUT == 0
+        total_G = np.zeros(len(FACTORS))
+        for part in _parts(len(samples_PNC)):
+            if self._parameters["bandwidth"] == "likelihood":
+                apart_PQN = without_own(squares(samples_PNC[part], samples_PNC[part]))
+            else:
+                held_PQC, rest_PNC = samples_PNC[part][:, held_N], samples_PNC[part][:, ~held_N]
+                apart_PQN = squares(held_PQC, rest_PNC).astype(np.float64)
+            total_G += likelihoods(apart_PQN, start, dimensions)
+        return start * FACTORS[int(total_G.argmax())]
+
+    def _maps(self, points_BPC: Patches, own_B: NDArray[np.int64]) -> Maps:
+        tensors = self._fitted()
+        height, width, dimensions = tensors["centre_HWC"].shape
+        centre_PC = tensors["centre_HWC"].reshape(-1, dimensions)
+        scale_PC = tensors["scale_HWC"].reshape(-1, dimensions)
+        maps_BP = np.empty(points_BPC.shape[:2], np.float32)
+        for image, points_PC in enumerate(points_BPC):
+            scaled_PC = (points_PC - centre_PC) / scale_PC
+            _below_peak(scaled_PC, tensors["samples_PNC"], tensors["widths_PN"], int(own_B[image]), maps_BP[image])
+        return maps_BP.reshape(-1, height, width)
+
+    def _points(self, patches_BHWD: Patches) -> Patches:
+        return _project(patches_BHWD, self._fitted()["mean_D"], self._fitted()["components_DC"])
+
+    def _check(self, patches_BHWD: Patches) -> None:
+        require_patches(patches_BHWD)
+        tensors = self._fitted()
+        expected, found = (*tensors["centre_HWC"].shape[:2], len(tensors["mean_D"])), patches_BHWD.shape[1:]
+        if found != expected:
+            raise InvalidInput(
+                f"patches {found[0]} x {found[1]} of {found[2]} dimensions, fitted on {expected[0]} x {expected[1]} "
+                f"of {expected[2]}; use the extractor of the fit"
+            )
+
+    def _fitted(self) -> dict[str, Patches]:
+        if not self._tensors:
+            raise InvalidInput("a dfkde detector that was not fitted; call fit first")
+        return self._tensors  # type: ignore[return-value]  # all float32 but images_N, which is only indexed
+
+
+def _components(patches_BHWD: Patches, dimensions: int) -> tuple[Patches, Patches]:
+    """Mean `(D,)` and the first principal components `(D, C)` of all patches, in one pass over the images."""
+    features = patches_BHWD.shape[-1]
+    mean_D = patches_BHWD.mean(axis=(0, 1, 2), dtype=np.float64)
+    scatter_DD = np.zeros((features, features))
+    for image_HWD in patches_BHWD:
+        apart_ND = (image_HWD.reshape(-1, features) - mean_D).astype(np.float32)
+        scatter_DD += apart_ND.T @ apart_ND
+    _, vectors_DD = np.linalg.eigh(scatter_DD)
+    components_DC = np.ascontiguousarray(vectors_DD[:, ::-1][:, :dimensions])
+    return mean_D.astype(np.float32), components_DC.astype(np.float32)
+
+
+def _project(patches_BHWD: Patches, mean_D: Patches, components_DC: Patches) -> Patches:
+    """Components of every patch, `(B, P, C)`, image by image, so that they do not depend on the batch."""
+    images, height, width, features = patches_BHWD.shape
+    points_BPC = np.empty((images, height * width, components_DC.shape[1]), np.float32)
+    for image, patches_HWD in enumerate(patches_BHWD):
+        np.matmul(patches_HWD.reshape(-1, features) - mean_D, components_DC, out=points_BPC[image])
+    return points_BPC
+
+
+def _parts(positions: int) -> list[slice]:
+    return [slice(start, start + _POSITIONS) for start in range(0, positions, _POSITIONS)]
+
+
+def _checked(tensors: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+    """The tensors as they are; raises InvalidInput where they do not fit together."""
+    features, components = tensors["components_DC"].shape if tensors["components_DC"].ndim == 2 else (0, 0)
+    height, width = tensors["centre_HWC"].shape[:2] if tensors["centre_HWC"].ndim == 3 else (0, 0)
+    count = len(tensors["images_N"]) if tensors["images_N"].ndim == 1 else 0
+    grid = (height, width, components)
+    shapes = dict(zip(_TENSORS, _expected(features, grid, count), strict=True))
+    for name, tensor in tensors.items():
+        kind = np.int32 if name == "images_N" else np.float32
+        if tensor.shape != shapes[name] or tensor.dtype != kind or not tensor.size or not np.isfinite(tensor).all():
+            raise InvalidInput(f"tensor {name} of shape {tensor.shape} and type {tensor.dtype}, or not finite")
+    if (tensors["widths_PN"] <= 0).any() or (tensors["scale_HWC"] <= 0).any():  # type: ignore[operator]
+        raise InvalidInput("a bandwidth or scale that is not above 0")
+    return tensors
+
+
+def _expected(features: int, grid: tuple[int, int, int], count: int) -> tuple[tuple[int, ...], ...]:
+    height, width, components = grid
+    positions = height * width
+    samples, widths = (positions, count, components), (positions, count)
+    return (features,), (features, components), grid, grid, samples, widths, (count,)
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
+def _below_peak(
+    points_PC: Patches, samples_PNC: Patches, widths_PN: Patches, own: int, below_P: NDArray[np.float32]
+) -> None:
+    """log of (greatest possible / obtained) kernel density of each point, without sample `own` (-1: with all).
+
+    log sum exp(-d log h) - log sum exp(-s / 2 h^2 - d log h), each taken relative to its greatest term.
+    """
+    positions, count, dimensions = samples_PNC.shape
+    exponents_N = np.empty(count)
+    norms_N = np.empty(count)
+    for position in range(positions):
+        greatest = norm = -np.inf
+        for each in range(count):
+            square = np.float32(0)
+            for axis in range(dimensions):
+                apart = points_PC[position, axis] - samples_PNC[position, each, axis]
+                square += apart * apart
+            width = widths_PN[position, each]
+            norms_N[each] = -dimensions * np.log(width) if each != own else -np.inf
+            exponents_N[each] = norms_N[each] - 0.5 * square / (width * width)
+            greatest = max(greatest, exponents_N[each])
+            norm = max(norm, norms_N[each])
+        obtained = possible = 0.0
+        for each in range(count):
+            obtained += np.exp(exponents_N[each] - greatest)
+            possible += np.exp(norms_N[each] - norm)
+        below_P[position] = max(norm + np.log(possible) - greatest - np.log(obtained), 0.0)
