@@ -15,8 +15,9 @@ import numpy as np
 
 from detectors.artifact import Provenance, pack
 from detectors.extractors import ExtractorCache
+from detectors.fitting import fit_model
 from detectors.images import decode, encode_jpeg
-from detectors.model import Model, detector_from, fit_model
+from detectors.model import Model, detector_from
 from detectors.registry import Registry
 from detectors.store import FolderStore
 from streams.camera import Camera

@@ -1,4 +1,5 @@
-"""A fitted model as files, and back: `model.safetensors`, `golden.png` and `manifest.json`. No pickle anywhere.
+"""A fitted model as files, and back: `model.safetensors`, `golden.png`, `manifest.json`, and `network.int8` where the
+backbone runs in 8 bits. No pickle anywhere.
 
 `unpack` proves what it loads: every digest, the feature specification, and a golden image that must score what it
 scored when the model was packed. A model that cannot be proved is refused with ArtifactError.
@@ -8,6 +9,7 @@ import hashlib
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
@@ -24,8 +26,13 @@ from detectors.model import DETECTORS, Extractor, Model
 TENSORS = "model.safetensors"
 GOLDEN = "golden.png"
 MANIFEST = "manifest.json"
-TOLERANCE = 1e-3
-"""Relative: what other kernels of torch on another machine may change."""
+NETWORK = "network.int8"
+TOLERANCES: Mapping[str, float] = MappingProxyType({"torch": 1e-3, "openvino": 1e-3, "openvino-int8": 2e-2})
+"""Relative, by runtime: what other kernels on another machine may change. A rounding that tips over is a whole step in
+8 bits."""
+
+Extractors = Callable[[FeatureSpec, bytes | None], Extractor]
+"""The extractor of a specification, with its 8-bit network where it has one."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ def pack(model: Model, provenance: Provenance, *, golden_image: Image) -> dict[s
     state = model.detector.state()
     tensors = {name: np.ascontiguousarray(array) for name, array in state.tensors.items()}
     files = {TENSORS: safetensors.numpy.save(tensors), GOLDEN: encode_png(golden_image)}
+    if model.extractor.quantised is not None:
+        files[NETWORK] = model.extractor.quantised
     (score,) = model.score([golden_image])
     manifest = Manifest(
         line=provenance.line,
@@ -61,7 +70,9 @@ def pack(model: Model, provenance: Provenance, *, golden_image: Image) -> dict[s
         features=model.extractor.spec,
         threshold=model.threshold,
         reference=model.reference,
-        golden=Golden(file=GOLDEN, peak=score.peak, bulk=score.bulk, tolerance=TOLERANCE),
+        golden=Golden(
+            file=GOLDEN, peak=score.peak, bulk=score.bulk, tolerance=TOLERANCES[model.extractor.spec.runtime]
+        ),
         training_keys=tuple(model.training_keys),
         left_out=dict(model.left_out),
         parent=provenance.parent,
@@ -69,12 +80,13 @@ def pack(model: Model, provenance: Provenance, *, golden_image: Image) -> dict[s
         created_at=provenance.created_at,
         code_version=provenance.code_version,
         metrics=dict(provenance.metrics),
+        notes=model.notes,
         files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     )
     return files | {MANIFEST: msgspec.json.encode(manifest)}
 
 
-def unpack(files: Mapping[str, bytes], *, extractors: Callable[[FeatureSpec], Extractor]) -> tuple[Model, Manifest]:
+def unpack(files: Mapping[str, bytes], *, extractors: Extractors) -> tuple[Model, Manifest]:
     """The model in an artefact's files, proved, with its manifest; `extractors` gives the extractor of a specification.
 
     Raises ArtifactError for files that are missing or changed, for weights that are not those of the fit, and where the
@@ -82,12 +94,13 @@ def unpack(files: Mapping[str, bytes], *, extractors: Callable[[FeatureSpec], Ex
     """
     manifest = _proved_manifest(files)
     model = Model(
-        extractor=_extractor(manifest.features, extractors),
+        extractor=_extractor(manifest.features, files.get(NETWORK), extractors),
         detector=_detector(manifest, files[TENSORS]),
         threshold=manifest.threshold,
         reference=manifest.reference,
         training_keys=manifest.training_keys,
         left_out=manifest.left_out,
+        notes=manifest.notes,
     )
     _prove_golden(model, manifest, files)
     return model, manifest
@@ -111,9 +124,9 @@ def _proved_manifest(files: Mapping[str, bytes]) -> Manifest:
     return manifest
 
 
-def _extractor(spec: FeatureSpec, extractors: Callable[[FeatureSpec], Extractor]) -> Extractor:
+def _extractor(spec: FeatureSpec, network: bytes | None, extractors: Extractors) -> Extractor:
     try:
-        extractor = extractors(spec)
+        extractor = extractors(spec, network)
     except (InvalidInput, NotFound) as error:
         raise ArtifactError(f"the backbone {spec.backbone} of this model cannot be loaded: {error}") from error
     if extractor.spec != spec:

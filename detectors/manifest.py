@@ -8,11 +8,31 @@ from detectors.errors import ArtifactError
 
 FORMAT = 1
 
+RUNTIMES = ("torch", "openvino", "openvino-int8")
+"""What can run a backbone."""
+
+
+class Preprocessing(msgspec.Struct, frozen=True, kw_only=True):
+    """From the camera's image to squares for the backbone; `detectors.preprocessing` carries it out.
+
+    `grey`: colour is thrown away; `crop`: (left, top, right, bottom) as shares of width and height, the rest is never
+    looked at; `tiles`: (rows, columns) of squares that the crop is cut into, each of the backbone's image size, which
+    overlap by `overlap_px`; `mask`: which patches count (from `packed_mask`), empty for all: the others are blanked,
+    and score 0.
+    """
+
+    grey: bool = False
+    crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    tiles: tuple[int, int] = (1, 1)
+    overlap_px: int = 0
+    mask: str = ""
+
 
 class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How an image becomes patch features. Two models with equal specifications share one pass through the backbone.
 
-    `image_size` is the side in pixels of the square the image is resized to; `preprocessing` counts changes of our own steps.
+    `image_size` is the side in pixels of the squares the image becomes (`prepare`); `preprocessing` counts changes of
+    our own steps; `network_sha256`: of the 8-bit network, where `runtime` is `openvino-int8`.
     """
 
     backbone: str
@@ -20,15 +40,21 @@ class FeatureSpec(msgspec.Struct, frozen=True, kw_only=True):
     image_size: int
     weights_sha256: str
     preprocessing: int = 1
+    runtime: str = "torch"
+    prepare: Preprocessing = Preprocessing()
+    network_sha256: str | None = None
 
     @property
     def digest(self) -> str:
-        """Identity of the specification.
+        """Identity of the specification; fields that came later count where they are not the default.
 
         >>> FeatureSpec(backbone="resnet18", layers=("layer2",), image_size=256, weights_sha256="00").digest[:8]
         'dbbe0718'
         """
-        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
+        fields = {name: getattr(self, name) for name in self.__struct_fields__}
+        usual = {"runtime": "torch", "prepare": Preprocessing(), "network_sha256": None}
+        counted = {name: value for name, value in fields.items() if name not in usual or value != usual[name]}
+        return hashlib.sha256(msgspec.json.encode(counted)).hexdigest()
 
 
 class Threshold(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +88,9 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything about a version but its tensors. `files` maps each other file of the artefact to its SHA-256."""
+    """Everything about a version but its tensors. `files` maps each other file of the artefact to its SHA-256; `notes`:
+    what the fit has to say to people, such as why it did not use 8 bits.
+    """
 
     format: int = FORMAT
     line: str
@@ -81,6 +109,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float
     code_version: str
     metrics: dict[str, float]
+    notes: tuple[str, ...] = ()
     files: dict[str, str]
 
 

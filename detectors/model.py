@@ -1,13 +1,14 @@
 """A model: extractor, detector, threshold and drift reference together, what scores an image and what an artefact
-stores.
+stores. `detectors.fitting` makes one.
 
 Light of torch: the extractor is a protocol here, `detectors.features` has the real one.
 
 Shape legend: B images, H x W patch grid, D feature dimensions; images are height x width x 3.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Protocol
 
@@ -15,28 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
-from detectors.calibration import (
-    LEAST_IMAGES,
-    SIGMA,
-    bulk_scores,
-    image_scores,
-    reference_from,
-    smoothed,
-    threshold_from_blind,
-    threshold_from_normals,
-)
+from detectors.calibration import SIGMA, bulk_scores, counted, image_scores, smoothed
 from detectors.contract import Detector, Neighbour, Patches
 from detectors.dfkde import DFKDE
-from detectors.duplicates import near_duplicates
 from detectors.errors import InvalidInput
 from detectors.images import Image, ImageStatistics, require_image, statistics
 from detectors.manifest import DriftReference, FeatureSpec, Threshold
 from detectors.padim import PaDiM
 from detectors.patchcluster import PatchCluster
 from detectors.patchcore import PatchCore
-
-NEAR_DUPLICATE = "near_duplicate"
-SUSPECT = "suspect"
+from detectors.preprocessing import Preparation
 
 DETECTORS: Mapping[str, type[PatchCore] | type[PaDiM] | type[DFKDE] | type[PatchCluster]] = MappingProxyType(
     {each.name: each for each in (PatchCore, PaDiM, DFKDE, PatchCluster)}
@@ -45,8 +34,6 @@ DETECTORS: Mapping[str, type[PatchCore] | type[PaDiM] | type[DFKDE] | type[Patch
 
 BLIND = frozenset({PatchCluster.name})
 """Detectors fitted on unsorted images, whose left-out scores hold some of bad parts."""
-
-CALIBRATION_SEED = 0
 
 
 class Extractor(Protocol):
@@ -60,6 +47,10 @@ class Extractor(Protocol):
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches."""
 
+    @property
+    def quantised(self) -> bytes | None:
+        """The 8-bit network that an artefact must bring along, where the runtime has one."""
+
     def extract(self, images: Sequence[Image]) -> Patches:
         """Patch features of each image, `patches_BHWD` float32, the same in any batch."""
 
@@ -69,8 +60,8 @@ class ImageScore:
     """What a model says of one image.
 
     `peak`: image score, the maximum of `map_HW`; `bulk`: median patch distance before smoothing; `map_HW`: smoothed
-    anomaly map on the patch grid; `worst`: (row, column) of the peak; `nearest`: the normal patch nearest to it,
-    where the detector keeps any.
+    anomaly map on a patch grid over the whole image (0 outside crop and mask); `worst`: (row, column) of the peak;
+    `nearest`: the normal patch nearest to it, where the detector keeps any.
     """
 
     peak: float
@@ -85,9 +76,10 @@ class ImageScore:
 class Model:
     """A fitted model. Immutable in use, so threads may share it.
 
-    `training_keys` are the images the detector was fitted on, in the order that `Neighbour.image` and the left-out
-    scores count them. `left_out` says why an image gave the bank nothing: `near_duplicate` images were not fitted on
-    at all, `suspect` ones were and are among `training_keys`.
+    `training_keys` are the images the detector learnt from, in the order that `Neighbour.image` and the left-out
+    scores count them (images that only updated it come last and have no such score). `left_out` says why an image gave
+    the bank nothing: `near_duplicate` and `memory` images were not fitted on at all, `suspect` ones were and are among
+    `training_keys`. `notes` is what the fit has to say to people.
     """
 
     extractor: Extractor
@@ -96,6 +88,7 @@ class Model:
     reference: DriftReference
     training_keys: tuple[str, ...]
     left_out: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     def score(self, images: Sequence[Image]) -> list[ImageScore]:
         """Score images, each as if it were alone: a batch gives the same scores as its images one by one."""
@@ -105,25 +98,33 @@ class Model:
         """Peak of each training image with its own patches left out of the bank, `(B,)`; on a model just fitted
         only.
         """
-        return image_scores(self.detector.left_out_maps(), sigma=SIGMA)
+        maps_BHW = counted(self.detector.left_out_maps(), self._preparation.inside)
+        return image_scores(maps_BHW, sigma=SIGMA)
+
+    @cached_property
+    def _preparation(self) -> Preparation:
+        return Preparation(self.extractor.spec.prepare, self.extractor.spec.image_size)
 
     def _score_one(self, image: Image) -> ImageScore:
         patches_1HWD = self.extractor.extract([image])
-        maps_1HW = self.detector.anomaly_maps(patches_1HWD)
+        maps_1HW = counted(self.detector.anomaly_maps(patches_1HWD), self._preparation.inside)
         map_HW = smoothed(maps_1HW, sigma=SIGMA)[0]
         row, column = (int(each) for each in np.unravel_index(int(map_HW.argmax()), map_HW.shape))
+        nearest = self.detector.nearest(patches_1HWD[0], row, column)
+        frame = self._preparation.frame
         return ImageScore(
             peak=float(map_HW[row, column]),
-            bulk=float(bulk_scores(maps_1HW)[0]),
-            map_HW=map_HW,
-            worst=(row, column),
-            nearest=self.detector.nearest(patches_1HWD[0], row, column),
+            bulk=float(bulk_scores(maps_1HW, self._preparation.inside)[0]),
+            map_HW=frame.around(map_HW),
+            worst=(row + frame.top, column + frame.left),
+            nearest=nearest and replace(nearest, row=nearest.row + frame.top, column=nearest.column + frame.left),
             statistics=statistics(image),
         )
 
 
-def detector_from(name: str, *, bank: int, seed: int) -> Detector:
-    """A detector not yet fitted. `bank`: rows of the memory bank, where the detector has one (PaDiM and DFKDE have none).
+def detector_from(name: str, *, bank: int, seed: int, progress: Callable[[int, int], None] | None = None) -> Detector:
+    """A detector not yet fitted. `bank`: rows of the memory bank, where the detector has one (PaDiM and DFKDE have
+    none); `progress` is told picks done and to do while a coreset is made.
 
     Raises InvalidInput for a name nobody knows and for a bank below 1.
 
@@ -135,46 +136,11 @@ def detector_from(name: str, *, bank: int, seed: int) -> Detector:
     if bank < 1:
         raise InvalidInput(f"a bank of {bank} rows; give 1 or more")
     kind = DETECTORS[name]
-    return kind(seed=seed) if issubclass(kind, PaDiM | DFKDE) else kind(bank=bank, seed=seed)
-
-
-def fit_model(
-    images: Sequence[Image],
-    keys: Sequence[str],
-    *,
-    extractor: Extractor,
-    detector: Detector,
-    false_alarm_rate: float,
-) -> Model:
-    """Fit a model: features, near-duplicates left out, detector, threshold and drift reference from left-out maps.
-
-    `keys` name the images, one each, all different. Raises InvalidInput where they do not, and where fewer than
-    `calibration.LEAST_IMAGES` different images are left.
-    """
-    if len(images) != len(keys) or len(set(keys)) != len(keys):
-        raise InvalidInput(
-            f"{len(images)} images, {len(keys)} keys, {len(set(keys))} of them different; name each image once"
-        )
-    _check_count(len(images), len(images))
-    patches_BHWD = extractor.extract(images)
-    again_B = near_duplicates(patches_BHWD)
-    kept = np.flatnonzero(~again_B).tolist()
-    _check_count(len(kept), len(images))
-    detector = detector.fit(patches_BHWD[kept])
-    suspects_B = detector.suspects()
-    training_keys = tuple(keys[i] for i in kept)
-    left_out = {keys[i]: NEAR_DUPLICATE for i in np.flatnonzero(again_B).tolist()}
-    left_out |= {training_keys[i]: SUSPECT for i in np.flatnonzero(suspects_B).tolist()}
-    return Model(
-        extractor=extractor,
-        detector=detector,
-        threshold=_threshold(detector, false_alarm_rate),
-        reference=reference_from(
-            detector.left_out_maps(), [statistics(images[i]) for i in kept], suspects_B, sigma=SIGMA
-        ),
-        training_keys=training_keys,
-        left_out=left_out,
-    )
+    if issubclass(kind, PaDiM | DFKDE):
+        return kind(seed=seed)
+    if issubclass(kind, PatchCore):
+        return kind(bank=bank, seed=seed, progress=progress)
+    return kind(bank=bank, seed=seed)
 
 
 def heatmap(image: Image, map_HW: NDArray[np.float32], threshold: float) -> Image:
@@ -202,22 +168,6 @@ def heatmap(image: Image, map_HW: NDArray[np.float32], threshold: float) -> Imag
     mixed[_edge(excess_HW > 1.0)] = (255, 244, 214)
     result: Image = np.clip(np.round(mixed), 0, 255).astype(np.uint8)
     return result
-
-
-def _check_count(different: int, given: int) -> None:
-    if different < LEAST_IMAGES:
-        raise InvalidInput(
-            f"{different} different images among {given}, a model needs {LEAST_IMAGES}; give more images"
-        )
-
-
-def _threshold(detector: Detector, false_alarm_rate: float) -> Threshold:
-    scores_B = image_scores(detector.left_out_maps(), sigma=SIGMA)
-    if detector.name in BLIND:
-        return threshold_from_blind(
-            scores_B, detector.suspects(), false_alarm_rate=false_alarm_rate, seed=CALIBRATION_SEED
-        )
-    return threshold_from_normals(scores_B, false_alarm_rate=false_alarm_rate, seed=CALIBRATION_SEED)
 
 
 def _glow(excess_HW: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,23 +6,38 @@ Shape legend: B images, H x W patch grid, P = H x W patches an image, D feature 
 neighbours.
 """
 
+import math
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.calibration import image_scores, robust_moments
+from detectors.blind import mean_distances, reduced, shortest_half
+from detectors.calibration import Scores, image_scores
 from detectors.contract import DetectorState, Maps, Neighbour, Patches
 from detectors.errors import ArtifactError, InvalidInput
 from detectors.neighbours import NearestNeighbours
 
 SUSPICION = 2.5
-"""Robust standard deviations (of the logarithm of the image score) above the median from which an image is a
-suspect.
+"""Robust standard deviations (of the logarithm of the image score) above the middle of most images from which an image
+is a suspect.
 """
 
 LEAST_SPREAD = 0.01
 """Relative spread of image scores below which nobody is suspect for being off by a rounding error."""
+
+NEIGHBOURS = (1, 2, 3, 5, 9, 16, 30)
+"""Numbers of neighbours that a batch chooses from."""
+
+ROUNDS = 2
+"""How often the bank is cleaned of the images that look worst, and all images are scored again."""
+
+TRUSTED = 2 / 3
+"""Share of the images, the ones that look most normal, that the cleaned bank is drawn from."""
+
+ROWS_AN_IMAGE = 32
+SUBSAMPLE = range(2000, 8001)
+"""A batch is ranked against `ROWS_AN_IMAGE` patches of each image, within these bounds in total."""
 
 ORIGIN = ("image", "row", "column")
 
@@ -31,16 +46,25 @@ class PatchCluster:
     """Scores a patch by its mean distance to its K nearest patches of *other* images: normal patches lie in dense
     clusters.
 
-    A blind fit scores every image against a seeded random subsample of all the others (`subsample` rows, as many from
-    each image), takes as suspects those whose peak stands out (`SUSPICION`), and builds the final bank (at most
-    `bank` rows, as many from each image) from the rest. New images are scored against that bank by the same mean
-    distance.
+    A blind fit ranks the batch against a seeded random `subsample` of its patches, as many from each image. Then it
+    cleans, `ROUNDS` times: the bank is drawn again from the two thirds of the images that look most normal (`TRUSTED`), and
+    all images are scored again, each without its own patches. Those that stand out from most (`SUSPICION`) are suspects; the final
+    bank (at most `bank` rows, as many from each image) comes from all others. New images are scored against that bank
+    by the same mean distance.
 
-    *Differences from the paper.* There K is chosen from the data; here it is a small constant (a later issue brings
-    the choice). It ranks one fixed set of images; here the cleaned set becomes a bank that scores images to come.
-    Neighbours are searched in a random subsample, so that time and memory are bounded: on the magnetic tiles a greedy
-    coreset of the same size ranked no better, took seconds longer, sought out the defects, and let left-out scores
-    spread less than those of unseen images.
+    *The number of neighbours* (`neighbours` None) is chosen in every round, without labels: of `NEIGHBOURS`, the one
+    under which the logarithms of the image scores spread most. Good parts differ from each other by about the same
+    factor whatever K is; what more there is to the spread are parts that differ for a reason. Too small a K lets bad
+    parts vouch for each other (they find their like), too large a K reaches from a small cluster into the next: both
+    bring bad parts nearer to good ones. The choice and its worst case are measured in `docs/detectors.md`, as is the
+    cleaning: a fixed share does not ask how many are bad, and two thirds keep the rare kinds of good parts in the bank
+    where a half loses them.
+
+    *The subsample* (`subsample` None) has `ROWS_AN_IMAGE` rows an image within `SUBSAMPLE`: what other draws of the same
+    size change in the ranking is then less than what K changes, and time grows with the batch no faster than it must.
+
+    *Differences from the paper.* There K is about 100 and given; it ranks one fixed set of images, here the cleaned set
+    becomes a bank that scores images to come. The ranking is made in principal components.
 
     >>> patches = np.random.default_rng(0).normal(size=(6, 4, 4, 3)).astype(np.float32)
     >>> patches[4, 1, 2] += 30
@@ -53,47 +77,70 @@ class PatchCluster:
 
     name = "patchcluster"
 
-    def __init__(self, *, bank: int = 4000, neighbours: int = 3, subsample: int = 2000, seed: int = 0) -> None:
+    def __init__(
+        self, *, bank: int = 4000, neighbours: int | None = None, subsample: int | None = None, seed: int = 0
+    ) -> None:
         for what, value in (("bank", bank), ("neighbours", neighbours), ("subsample", subsample)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise InvalidInput(f"{what} {value}; give 1 or more")
-        if neighbours > min(bank, subsample):
-            raise InvalidInput(f"{neighbours} neighbours from a bank of {min(bank, subsample)} rows; give more rows")
+        fewest = min(bank, subsample or bank)
+        if neighbours is not None and neighbours > fewest:
+            raise InvalidInput(f"{neighbours} neighbours from a bank of {fewest} rows; give more rows")
         if seed < 0:
             raise InvalidInput(f"seed {seed}; give 0 or more")
         self.bank = bank
         self.neighbours = neighbours
         self.subsample = subsample
         self.seed = seed
+        self._chosen = (neighbours or 1, subsample or 1)
         self._bank: _Bank | None = None
         self._left_out_BHW: Maps | None = None
         self._suspects_B: NDArray[np.bool_] | None = None
+        self._ranking_B: Scores | None = None
 
     def fit(self, patches_BHWD: Patches) -> Self:
         """Fit blind on recent images, good and bad, at least 2 of them; raises InvalidInput for other or non-finite
         features.
         """
         _check(patches_BHWD)
-        if len(patches_BHWD) < 2:
-            raise InvalidInput(
-                f"{len(patches_BHWD)} images; a blind fit compares images with each other, give 2 or more"
-            )
+        count = len(patches_BHWD)
+        if count < 2:
+            raise InvalidInput(f"{count} images; a blind fit compares images with each other, give 2 or more")
         rng = np.random.default_rng(self.seed)
-        everyone = np.arange(len(patches_BHWD))
-        first_M3 = _balanced(everyone, patches_BHWD.shape[1:3], self.subsample, rng)
-        suspects_B = _suspects(_left_out(patches_BHWD, first_M3, self.neighbours))
-        origin_M3 = _balanced(everyone[~suspects_B], patches_BHWD.shape[1:3], self.bank, rng)
-        self._left_out_BHW = _left_out(patches_BHWD, origin_M3, self.neighbours)
-        self._suspects_B = suspects_B
-        self._bank = _Bank(_rows(patches_BHWD, origin_M3), origin_M3)
+        rows = self.subsample or min(max(ROWS_AN_IMAGE * count, SUBSAMPLE[0]), SUBSAMPLE[-1])
+        logs_B, neighbours = self._ranked(patches_BHWD, rows, rng)
+        suspects_B = _suspects(logs_B)
+        origin_M3 = _balanced(np.flatnonzero(~suspects_B), patches_BHWD.shape[1:3], self.bank, rng)
+        bank = _Bank(_rows(patches_BHWD, origin_M3), origin_M3)
+        self._chosen = (neighbours, rows)
+        self._left_out_BHW = _left_out(patches_BHWD, bank, neighbours)
+        self._suspects_B, self._ranking_B, self._bank = suspects_B, np.exp(logs_B), bank
         return self
+
+    def _ranked(self, patches_BHWD: Patches, rows: int, rng: np.random.Generator) -> tuple[Scores, int]:
+        """Logarithm of the image scores against a cleaned bank, `(B,)`, and the number of neighbours they came from."""
+        points_BPC = reduced(patches_BHWD, rng)
+        candidates = NEIGHBOURS if self.neighbours is None else (self.neighbours,)
+        counts = [each for each in candidates if each <= min(self.bank, rows)]
+        trusted = np.arange(len(points_BPC))
+        for last in [False] * ROUNDS + [True]:
+            origin_M3 = _balanced(trusted, patches_BHWD.shape[1:3], rows, rng)
+            cells_M = origin_M3[:, 1] * patches_BHWD.shape[2] + origin_M3[:, 2]
+            means_KBP = mean_distances(points_BPC, points_BPC[origin_M3[:, 0], cells_M], origin_M3[:, 0], counts)
+            logs_KB = np.log(np.maximum(_peaks(means_KBP, patches_BHWD.shape[1:3]), np.finfo(np.float32).tiny))
+            best = int(logs_KB.std(axis=1).argmax())
+            if last:
+                break
+            kept = max(2, math.ceil(TRUSTED * len(points_BPC)))
+            trusted = np.sort(np.argsort(logs_KB[best], kind="stable")[:kept])
+        return logs_KB[best], counts[best]
 
     def anomaly_maps(self, patches_BHWD: Patches) -> Maps:
         """Mean distance of every patch to its K nearest bank rows, `maps_BHW`; raises InvalidInput before a fit."""
         _check(patches_BHWD)
         index = self._fitted().index
         queries_ND = np.ascontiguousarray(patches_BHWD.reshape(-1, patches_BHWD.shape[3]))
-        return _mean_distances(index, queries_ND, self.neighbours).reshape(patches_BHWD.shape[:3])
+        return _mean_distances(index, queries_ND, self._chosen[0]).reshape(patches_BHWD.shape[:3])
 
     def left_out_maps(self) -> Maps:
         """Maps of the images of the fit against the final bank, each without its own image's rows, `maps_BHW`."""
@@ -111,6 +158,15 @@ class PatchCluster:
             )
         return self._suspects_B.copy()
 
+    def ranking(self) -> Scores:
+        """Image scores of the fit against the images that look most normal, `(B,)`: to rank by, on a scale of their own.
+
+        Where many images are bad this ranks better than `left_out_maps`, whose bank holds all but the suspects.
+        """
+        if self._ranking_B is None:
+            raise InvalidInput("a ranking exists on the fitted instance only, not on one restored; fit again")
+        return self._ranking_B.copy()
+
     def nearest(self, patches_HWD: Patches, row: int, column: int) -> Neighbour | None:
         """The bank row nearest to the patch at `row`, `column`; raises InvalidInput for a patch that is not on the
         grid.
@@ -125,13 +181,13 @@ class PatchCluster:
         return Neighbour(image=image, row=bank_row, column=bank_column, distance=float(distances_1K[0, 0]))
 
     def state(self) -> DetectorState:
-        """Parameters, bank `(M, D)` and where on which image of the fit each row comes from `(M, 3)`."""
+        """Parameters as they were chosen, bank `(M, D)` and where on which image of the fit each row comes from `(M, 3)`."""
         bank = self._fitted()
         return DetectorState(
             parameters={
                 "bank": self.bank,
-                "neighbours": self.neighbours,
-                "subsample": self.subsample,
+                "neighbours": self._chosen[0],
+                "subsample": self._chosen[1],
                 "seed": self.seed,
             },
             tensors={"bank": bank.bank_MD.copy(), "origin": bank.origin_M3.copy()},
@@ -203,35 +259,36 @@ def _rows(patches_BHWD: Patches, origin_M3: NDArray[np.int32]) -> Patches:
     return np.ascontiguousarray(patches_BHWD[origin_M3[:, 0], origin_M3[:, 1], origin_M3[:, 2]])
 
 
-def _left_out(patches_BHWD: Patches, origin_M3: NDArray[np.int32], neighbours: int) -> Maps:
-    """Maps of all images against the rows at `origin_M3`, each image without its own, `maps_BHW`."""
-    bank_MD = _rows(patches_BHWD, origin_M3)
+def _left_out(patches_BHWD: Patches, bank: "_Bank", neighbours: int) -> Maps:
+    """Maps of all images against the bank, each image without its own rows, `maps_BHW`."""
     count, height, width, dimensions = patches_BHWD.shape
     maps_BHW = np.empty((count, height, width), np.float32)
-    whole = NearestNeighbours(bank_MD)
     for image in range(count):
-        others = origin_M3[:, 0] != image
-        if not others.any():
+        own_M = bank.origin_M3[:, 0] == image
+        if own_M.all():
             raise InvalidInput(f"only image {image} is left for the bank; give more images, or a bank of more rows")
-        index = whole if others.all() else NearestNeighbours(bank_MD[others])
-        queries_PD = np.ascontiguousarray(patches_BHWD[image].reshape(-1, dimensions))
-        maps_BHW[image] = _mean_distances(index, queries_PD, neighbours).reshape(height, width)
+        queries_PD = patches_BHWD[image].reshape(-1, dimensions)
+        maps_BHW[image] = _mean_distances(bank.index, queries_PD, neighbours, own_M).reshape(height, width)
     return maps_BHW
 
 
-def _mean_distances(index: NearestNeighbours, queries_ND: Patches, neighbours: int) -> Patches:
-    """Patch score of the paper: the mean distance to the K nearest rows (to all of them where the bank has fewer),
-    `(N,)`.
-    """
-    distances_NK, _ = index.search(queries_ND, min(neighbours, index.rows))
+def _mean_distances(
+    index: NearestNeighbours, queries_ND: Patches, neighbours: int, own_M: NDArray[np.bool_] | None = None
+) -> Patches:
+    """Patch score of the paper: the mean distance to the K nearest rows (to all of them where fewer are left), `(N,)`."""
+    left = index.rows - (0 if own_M is None else int(np.count_nonzero(own_M)))
+    distances_NK, _ = index.search(queries_ND, min(neighbours, left), without_M=own_M)
     mean: Patches = distances_NK.mean(axis=1)
     return mean
 
 
-def _suspects(maps_BHW: Maps) -> NDArray[np.bool_]:
-    """Images whose score stands out among all, on a logarithmic scale, `(B,)`; never half of them."""
-    peaks_B = image_scores(maps_BHW)
-    logs_B = np.log(np.maximum(peaks_B, np.finfo(np.float32).tiny))
-    median, spread = robust_moments(logs_B)
-    suspects: NDArray[np.bool_] = logs_B > median + SUSPICION * max(spread, LEAST_SPREAD)
+def _peaks(means_KBP: Patches, grid: tuple[int, int]) -> Scores:
+    """Image scores for each number of neighbours, `(K, B)`."""
+    return np.stack([image_scores(means_BP.reshape(-1, *grid)) for means_BP in means_KBP])
+
+
+def _suspects(logs_B: Scores) -> NDArray[np.bool_]:
+    """Images whose score stands out from most, on a logarithmic scale, `(B,)`; never half of them."""
+    middle, spread = shortest_half(logs_B)
+    suspects: NDArray[np.bool_] = logs_B > middle + SUSPICION * max(spread, LEAST_SPREAD)
     return suspects

@@ -32,7 +32,7 @@ def train(console: Console, folder: Path, line: str, **options: Any) -> Answer:
 
     config = config_of(options, detector="patchcore")
     here = settings()
-    version, pointers = train_line(folder, line, config, store=open_store(here.store), progress=console.progress)
+    version, pointers = train_line(folder, line, config, store=open_store(here.store), watcher=console)
     serving = (
         " (in service)" if pointers.champion == version else f"; `driftline models promote {line}@{version}` serves it"
     )
@@ -48,21 +48,25 @@ def blind(console: Console, folder: Path, **options: Any) -> Answer:
     """Rank an unlabelled folder, worst first; needs no server."""
     from orchestration.offline import rank_folder
 
-    ranking = rank_folder(folder, config_of(options, detector="patchcluster"), progress=console.progress)
+    ranking = rank_folder(folder, config_of(options, detector="patchcluster"), watcher=console)
     lines = [f"{each.score:10.4f} {'FLAGGED' if each.flagged else '       '} {each.path}" for each in ranking.images]
     return Answer(ranking, "\n".join([*lines, f"{len(ranking.images)} images in {ranking.seconds:.1f} s"]))
 
 
-@command(_group, "driftline evaluate datasets/cookie --detector patchcore --json")
+@command(_group, "driftline evaluate datasets/cookie --detector patchcore --report cookie.html")
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--report", type=click.Path(path_type=Path), help="An HTML file to write: figures, curves, worst images.")
 @model_options
-def evaluate(console: Console, folder: Path, **options: Any) -> Answer:
+def evaluate(console: Console, folder: Path, report: Path | None, **options: Any) -> Answer:
     """Judge a detector on a folder in MVTec layout."""
+    from orchestration import evaluation_report
     from orchestration.offline_evaluation import evaluate_folder
 
-    evaluation = evaluate_folder(folder, config_of(options, detector="patchcore"), progress=console.progress)
-    rows = msgspec.structs.asdict(evaluation).items()
-    return Answer(evaluation, "\n".join(f"{name:18} {value}" for name, value in rows))
+    judgement = evaluate_folder(folder, config_of(options, detector="patchcore"), watcher=console)
+    if report is not None:
+        report.write_text(evaluation_report.report(judgement, f"{folder.name}: {judgement.evaluation.detector}"))
+    rows = msgspec.structs.asdict(judgement.evaluation).items()
+    return Answer(judgement.evaluation, "\n".join(f"{name:18} {value}" for name, value in rows))
 
 
 @command(_group, "driftline predict press-4/door@champion part.jpg --heatmaps out")
@@ -76,9 +80,7 @@ def predict(
     """Score files (or folders of files) with a version: L@champion, L@3, or a folder with an artefact."""
     from orchestration.offline import predict_files
 
-    predictions = predict_files(
-        model, images, settings(), heatmaps=heatmaps, weights=weights, progress=console.progress
-    )
+    predictions = predict_files(model, images, settings(), heatmaps=heatmaps, weights=weights, watcher=console)
     rows = [f"{each.score:10.4f} {'FLAGGED' if each.flagged else '       '} {each.path}" for each in predictions.images]
     return Answer(predictions, "\n".join(rows))
 

@@ -16,6 +16,7 @@ import click
 import msgspec
 from rich.console import Console as RichConsole
 from rich.progress import Progress as RichProgress
+from rich.progress import TaskID
 
 from detectors.errors import DriftlineError
 
@@ -39,6 +40,9 @@ class Console:
 
     def __init__(self, *, json: bool) -> None:
         self._json = json
+        self._bar: RichProgress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._said = time.monotonic()
 
     def say(self, text: str) -> None:
         """One line for the person watching."""
@@ -65,6 +69,26 @@ class Console:
                 click.echo(f"{what}: {done} of {total if total is not None else '?'}", err=True)
             yield item
 
+    def told(self, what: str, done: int, total: int) -> None:
+        """As `progress`, for work that says itself how far it is."""
+        if not sys.stderr.isatty():
+            if time.monotonic() - self._said >= PLAIN_LINE_EVERY_S:
+                self._said = time.monotonic()
+                click.echo(f"{what}: {done} of {total}", err=True)
+            return
+        if self._bar is None:
+            self._bar = RichProgress(console=RichConsole(stderr=True))
+            self._bar.start()
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(what, total=total)
+        self._bar.update(self._tasks[what], completed=done, total=total)
+
+    def close(self) -> None:
+        """Take the bars away; harmless where there are none."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
 
 def command(
     group: click.Group, example: str, *, name: str | None = None
@@ -78,7 +102,10 @@ def command(
         @functools.wraps(function)
         def run(*, as_json: bool, **arguments: object) -> int:
             console = Console(json=as_json)
-            answer = function(console=console, **arguments)
+            try:
+                answer = function(console=console, **arguments)
+            finally:
+                console.close()
             console.give(answer)
             return answer.status
 

@@ -2,20 +2,25 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version as distribution_version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import msgspec
+import numpy as np
 
 from detectors.artifact import Provenance, pack, unpack
+from detectors.backbones import BACKBONES
 from detectors.errors import ImageError, InvalidInput
 from detectors.extractors import ExtractorCache
+from detectors.fitting import Progress, unwatched
 from detectors.images import Image, decode, encode_jpeg
-from detectors.model import Model, detector_from, fit_model, heatmap
+from detectors.model import Model, heatmap
+from detectors.patchcluster import PatchCluster
 from detectors.registry import Pointers, Registry
 from detectors.store import ObjectStore, image_key, open_store
+from orchestration.fitting import fit_line
 from streams.actions import Actor, promote, rollback
 from streams.ledger import Ledger
 from streams.messages import ModelPromoted
@@ -24,11 +29,33 @@ from streams.settings import LineConfig, Settings, load_lines, weights_files
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 
-class Progress(Protocol):
-    """Passes items on while telling how far it is."""
+class Watcher(Protocol):
+    """Who is told how far long work is; `orchestration.console.Console` in the commands."""
 
-    def __call__(self, items: Iterable[Any], what: str, /) -> Iterator[Any]:
-        """The same items."""
+    def progress(self, items: Iterable[Any], what: str, /) -> Iterator[Any]:
+        """The same items, while telling how far it is."""
+
+    def told(self, what: str, done: int, total: int, /) -> None:
+        """What is being done, how much of it is done, and of how much."""
+
+
+class ImageFiles(Sequence[Image]):
+    """Files that can be read as images, each decoded anew when asked for: a folder may be larger than memory."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = tuple(paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> "ImageFiles": ...
+    def __getitem__(self, index: int | slice) -> "Image | ImageFiles":
+        if isinstance(index, slice):
+            return ImageFiles(self.paths[index])
+        return decode(self.paths[index].read_bytes())
 
 
 class ScoredFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,47 +93,42 @@ def image_files(folder: Path) -> list[Path]:
     return found
 
 
-def read_images(paths: Iterable[Path]) -> tuple[dict[Path, Image], dict[str, str]]:
-    """Decoded images, and for each that cannot be decoded the reason."""
-    images: dict[Path, Image] = {}
+def readable(paths: Iterable[Path]) -> tuple[ImageFiles, dict[str, str]]:
+    """Those of the files that can be decoded, and for each other the reason."""
+    good: list[Path] = []
     unreadable: dict[str, str] = {}
     for path in paths:
         try:
-            images[path] = decode(path.read_bytes())
+            decode(path.read_bytes())
         except (ImageError, OSError) as error:
             unreadable[str(path)] = str(error)
-    return images, unreadable
+        else:
+            good.append(path)
+    return ImageFiles(good), unreadable
 
 
-def fit_images(images: Mapping[str, Image], config: LineConfig) -> Model:
-    """A model of images by key."""
+def fit_files(images: ImageFiles, keys: Sequence[str], config: LineConfig, *, told: Progress = unwatched) -> Model:
+    """A model of files named by keys; raises InvalidInput where there is no file."""
+    if not images:
+        raise InvalidInput("none of the files can be read as an image; look at one of them")
     weights = {config.backbone: Path(config.weights)} if config.weights else {}
-    extractor = ExtractorCache(weights=weights).load(config.backbone, image_size=config.image_size)
-    return fit_model(
-        list(images.values()),
-        list(images),
-        extractor=extractor,
-        detector=detector_from(config.detector, bank=config.bank, seed=config.seed),
-        false_alarm_rate=config.false_alarm_rate,
-    )
+    return fit_line(images, keys, config, ExtractorCache(weights=weights, device=config.device), told=told)
 
 
 def train_line(
-    folder: Path, line: str, config: LineConfig, *, store: ObjectStore, progress: Progress
+    folder: Path, line: str, config: LineConfig, *, store: ObjectStore, watcher: Watcher
 ) -> tuple[int, Pointers]:
     """Fit on a folder of normal images, publish a version of the line; champion at once where the line has none."""
-    return train_images(list(progress(image_files(folder), "read")), line, config, store=store)
+    return train_images(image_files(folder), line, config, store=store, told=watcher.told)
 
 
-def train_images(paths: Sequence[Path], line: str, config: LineConfig, *, store: ObjectStore) -> tuple[int, Pointers]:
+def train_images(
+    paths: Sequence[Path], line: str, config: LineConfig, *, store: ObjectStore, told: Progress = unwatched
+) -> tuple[int, Pointers]:
     """As `train_line`, on these files."""
-    images, unreadable = read_images(paths)
-    if not images:
-        raise InvalidInput(
-            f"none of the {len(unreadable)} files can be read as an image; look at one of them: {paths[:1]}"
-        )
-    stored = {_keep(store, line, path): image for path, image in images.items()}
-    model = fit_images(stored, config)
+    images, unreadable = readable(paths)
+    stored = {_keep(store, line, path): path for path in images.paths}
+    model = fit_files(ImageFiles(list(stored.values())), list(stored), config, told=told)
     registry = Registry(store)
     before = registry.pointers(line)
     provenance = Provenance(
@@ -119,7 +141,7 @@ def train_images(paths: Sequence[Path], line: str, config: LineConfig, *, store:
         code_version=distribution_version("driftline"),
         metrics={"unreadable": float(len(unreadable))},
     )
-    version = registry.publish(line, pack(model, provenance, golden_image=next(iter(images.values()))))
+    version = registry.publish(line, pack(model, provenance, golden_image=images[0]))
     return version, registry.promote(line, version) if before.champion is None else before
 
 
@@ -133,12 +155,12 @@ def _keep(store: ObjectStore, line: str, path: Path) -> str:
     return key
 
 
-def rank_folder(folder: Path, config: LineConfig, *, progress: Progress) -> Ranking:
+def rank_folder(folder: Path, config: LineConfig, *, watcher: Watcher) -> Ranking:
     """Rank an unlabelled folder, worst first. Each image is scored with its own patches left out of the bank."""
     start = time.perf_counter()
-    images, unreadable = read_images(progress(image_files(folder), "read"))
-    model = fit_images({str(path): image for path, image in images.items()}, config)
-    scores = _left_out_scores(model, images)
+    images, unreadable = readable(watcher.progress(image_files(folder), "read"))
+    model = fit_files(images, [str(path) for path in images.paths], config, told=watcher.told)
+    scores = _ranked(model, images)
     ranked = sorted(scores, key=lambda each: -each.score)
     return Ranking(
         images=tuple(ranked),
@@ -148,17 +170,23 @@ def rank_folder(folder: Path, config: LineConfig, *, progress: Progress) -> Rank
     )
 
 
-def _left_out_scores(model: Model, images: Mapping[Path, Image]) -> list[ScoredFile]:
-    """Leave-image-out scores for the images of the fit, plain scores for those left out of it (near-duplicates)."""
-    fitted = dict(zip(model.training_keys, model.left_out_scores(), strict=True))
-    rest = [path for path in images if str(path) not in fitted]
-    fitted |= {str(path): score.peak for path, score in zip(rest, model.score([images[p] for p in rest]), strict=True)}
-    return [
-        ScoredFile(
-            path=str(path), score=float(fitted[str(path)]), flagged=bool(fitted[str(path)] > model.threshold.value)
-        )
-        for path in images
-    ]
+def _ranked(model: Model, images: ImageFiles) -> list[ScoredFile]:
+    """Each file with the score it is ranked by: its own patches left out; for those not fitted on, on the same scale."""
+    detector, fitted = model.detector, model.left_out_scores()
+    flagged, scale = fitted > model.threshold.value, 1.0
+    if isinstance(detector, PatchCluster):  # which has a better ranking of its own, and its own idea of who stands out
+        ranking, flagged = detector.ranking(), detector.suspects()
+        fitted, scale = ranking, float(np.median(ranking) / max(np.median(fitted), np.finfo(float).tiny))
+    known = {
+        key: (float(score), bool(flag)) for key, score, flag in zip(model.training_keys, fitted, flagged, strict=False)
+    }
+    scored = []
+    for number, path in enumerate(images.paths):
+        if str(path) not in known:
+            peak = model.score([images[number]])[0].peak
+            known[str(path)] = (peak * scale, peak > model.threshold.value)
+        scored.append(ScoredFile(path=str(path), score=known[str(path)][0], flagged=known[str(path)][1]))
+    return scored
 
 
 def predict_files(
@@ -168,20 +196,21 @@ def predict_files(
     *,
     heatmaps: Path | None,
     weights: Path | None,
-    progress: Progress,
+    watcher: Watcher,
 ) -> Predictions:
-    """Score files, and the files of folders, with a version or an artefact folder."""
+    """Score files, and the files of folders, with a version or an artefact folder; `weights`: of its backbone."""
     files, threshold = _artefact(model, settings)
-    lines = load_lines(settings.home)
-    fitted, manifest = unpack(files, extractors=ExtractorCache(weights=weights_files(lines)))
-    del weights
+    known = weights_files(load_lines(settings.home))
+    if weights is not None:
+        known = dict.fromkeys(BACKBONES, weights)
+    fitted, manifest = unpack(files, extractors=ExtractorCache(weights=known))
     wanted = [each for path in paths for each in (image_files(path) if path.is_dir() else [path])]
     scored: list[ScoredFile] = []
     unreadable: dict[str, str] = {}
-    for path in progress(wanted, "score"):
-        images, faults = read_images([path])
+    for path in watcher.progress(wanted, "score"):
+        images, faults = readable([path])
         unreadable |= faults
-        for image in images.values():
+        for image in images:
             (score,) = fitted.score([image])
             limit = manifest.threshold.value if threshold is None else threshold
             scored.append(ScoredFile(path=str(path), score=score.peak, flagged=score.peak > limit))

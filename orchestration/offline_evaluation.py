@@ -2,31 +2,57 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
-from detectors.errors import InvalidInput
-from detectors.evaluation import aupr, aupro, bootstrap_interval, f1_max, image_auroc, pixel_auroc
+from detectors.errors import ImageError, InvalidInput
+from detectors.evaluation import (
+    Metric,
+    aupr,
+    aupro,
+    bootstrap_interval,
+    f1_max,
+    image_auroc,
+    pixel_auroc,
+    recall_at_false_alarm_rate,
+)
 from detectors.images import Image, decode
-from detectors.model import Model
-from orchestration.offline import Progress, fit_images, image_files, read_images
+from detectors.manifest import Threshold
+from detectors.model import ImageScore, Model
+from orchestration.offline import Watcher, fit_files, image_files, readable
 from streams.settings import LineConfig
 
 SIDE_PX = 256
+GOOD = "good"
 
 Mask = NDArray[np.bool_]
 Map = NDArray[np.float32]
 
 
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """How one kind of defect is told from the good images; `recall`: at the model's own threshold."""
+
+    images: int
+    image_auroc: float | None
+    recall: float | None
+
+
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """How a detector does on a folder in MVTec layout; None where a figure cannot be computed. `intervals`: 95 %, by bootstrap."""
+    """How a detector does on a folder in MVTec layout; None where a figure cannot be computed. `intervals`: 95 %, by
+    bootstrap. `recall_at_rate`: share of defects above the score that the line's false-alarm rate of the good test
+    images exceed; `false_alarm_rate` and `recall`: at the model's own threshold, which has not seen them.
+    """
 
     detector: str
     backbone: str
+    runtime: str
     image_size: int
     bank_rows: int
     image_auroc: float | None
@@ -37,48 +63,116 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float
     false_alarm_rate: float | None
     recall: float | None
+    recall_at_rate: float | None
+    kinds: dict[str, Kind]
     fit_s: float
     ms_per_image: float
     images: int
+    unreadable: dict[str, str]
+    notes: tuple[str, ...]
     intervals: dict[str, tuple[float, float] | None]
 
 
-def evaluate_folder(folder: Path, config: LineConfig, *, progress: Progress) -> Evaluation:
+@dataclass(frozen=True)
+class Judged:
+    """A test image, its kind (the folder it lies in) and what the model says of it."""
+
+    path: Path
+    kind: str
+    score: ImageScore
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """An evaluation with the images behind it, for a report."""
+
+    evaluation: Evaluation
+    threshold: Threshold
+    images: tuple[Judged, ...]
+
+
+def evaluate_folder(folder: Path, config: LineConfig, *, watcher: Watcher) -> Judgement:
     """Fit on `train/good`, judge `test/*`, with pixel figures where `ground_truth` has masks."""
-    train, _ = read_images(progress(image_files(folder / "train" / "good"), "read"))
+    train, unreadable = readable(watcher.progress(image_files(folder / "train" / "good"), "read"))
     start = time.perf_counter()
-    model = fit_images({str(path): image for path, image in train.items()}, config)
+    model = fit_files(train, [str(path) for path in train.paths], config, told=watcher.told)
     fit_s = time.perf_counter() - start
-    test, _ = read_images(progress(image_files(folder / "test"), "read"))
-    start = time.perf_counter()
-    scores = [score for image in progress(list(test.values()), "score") for score in model.score([image])]
-    ms = 1000 * (time.perf_counter() - start) / len(test)
-    labels = np.array([path.parent.name != "good" for path in test])
-    peaks = np.array([score.peak for score in scores])
-    masks = [_mask(folder, path, image) for path, image in test.items()]
-    pixels = _pixel_figures(masks, [score.map_HW for score in scores])
-    flagged = peaks > model.threshold.value
-    return Evaluation(
+    judged, masks, seconds, faults = _judge(model, folder, watcher)
+    pixels = _pixel_figures(masks, [each.score.map_HW for each in judged])
+    evaluation = Evaluation(
         detector=config.detector,
         backbone=config.backbone,
+        runtime=model.extractor.spec.runtime,
         image_size=config.image_size,
         bank_rows=_bank_rows(model),
-        image_auroc=image_auroc(labels, peaks),
         pixel_auroc=pixels[0],
         aupro=pixels[1],
-        aupr=aupr(labels, peaks),
-        f1_max=_first(f1_max(labels, peaks)),
         threshold=model.threshold.value,
-        false_alarm_rate=_share(flagged[~labels]),
-        recall=_share(flagged[labels]),
         fit_s=fit_s,
-        ms_per_image=ms,
-        images=len(test),
-        intervals={
-            "image_auroc": bootstrap_interval(image_auroc, labels, peaks, seed=config.seed),
-            "aupr": bootstrap_interval(aupr, labels, peaks, seed=config.seed),
-        },
+        ms_per_image=1000 * seconds / len(judged),
+        images=len(judged),
+        unreadable=unreadable | faults,
+        notes=model.notes,
+        kinds=_kinds(judged, model.threshold.value),
+        **_image_figures(judged, model.threshold.value, config),
     )
+    return Judgement(evaluation, model.threshold, tuple(judged))
+
+
+def _judge(
+    model: Model, folder: Path, watcher: Watcher
+) -> tuple[list[Judged], list[Mask | None], float, dict[str, str]]:
+    """The test images judged one by one, their masks, the seconds that took, and which cannot be read."""
+    judged, masks, faults, seconds = [], [], {}, 0.0
+    for path in watcher.progress(image_files(folder / "test"), "score"):
+        try:
+            image = decode(path.read_bytes())
+        except (ImageError, OSError) as error:
+            faults[str(path)] = str(error)
+            continue
+        start = time.perf_counter()
+        (score,) = model.score([image])
+        seconds += time.perf_counter() - start
+        judged.append(Judged(path, path.parent.name, score))
+        masks.append(_mask(folder, path, image))
+    if not judged:
+        raise InvalidInput(f"none of the images in {folder / 'test'} can be read; look at one of them")
+    return judged, masks, seconds, faults
+
+
+def _image_figures(judged: Sequence[Judged], threshold: float, config: LineConfig) -> dict[str, Any]:
+    """The fields of an Evaluation that image scores decide."""
+    labels = np.array([each.kind != GOOD for each in judged])
+    peaks = np.array([each.score.peak for each in judged])
+    flagged = peaks > threshold
+    metrics: dict[str, Metric] = {
+        "image_auroc": image_auroc,
+        "aupr": aupr,
+        "f1_max": lambda some, scores: _first(f1_max(some, scores)),
+        "recall_at_rate": partial(recall_at_false_alarm_rate, rate=config.false_alarm_rate),
+    }
+    return {
+        "false_alarm_rate": _share(flagged[~labels]),
+        "recall": _share(flagged[labels]),
+        "intervals": {
+            name: bootstrap_interval(metric, labels, peaks, seed=config.seed) for name, metric in metrics.items()
+        },
+    } | {name: metric(labels, peaks) for name, metric in metrics.items()}
+
+
+def _kinds(judged: Sequence[Judged], threshold: float) -> dict[str, Kind]:
+    """Each kind of defect against all good images."""
+    kinds = {}
+    for kind in sorted({each.kind for each in judged} - {GOOD}):
+        some = [each for each in judged if each.kind in (kind, GOOD)]
+        labels = np.array([each.kind == kind for each in some])
+        peaks = np.array([each.score.peak for each in some])
+        kinds[kind] = Kind(
+            images=int(labels.sum()),
+            image_auroc=image_auroc(labels, peaks),
+            recall=_share(peaks[labels] > threshold),
+        )
+    return kinds
 
 
 def _bank_rows(model: Model) -> int:
@@ -97,7 +191,7 @@ def _first(pair: tuple[float, float] | None) -> float | None:
 
 def _mask(folder: Path, path: Path, image: Image) -> Mask | None:
     """The mask of a test image at its size; all False for a good one, None where a defect has no mask."""
-    if path.parent.name == "good":
+    if path.parent.name == GOOD:
         return np.zeros(image.shape[:2], bool)
     found = folder / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
     if not found.exists():

@@ -8,12 +8,12 @@ from typing import Any
 import click
 import msgspec
 
-from detectors.errors import InvalidInput, NotYet
+from detectors.errors import InvalidInput
+from detectors.manifest import RUNTIMES
 from streams.settings import LineConfig, Settings
 
 DETECTORS = ("patchcore", "padim", "dfkde", "patchcluster")
 BACKBONES = ("resnet18", "wide_resnet50_2", "efficientnet_lite0")
-RUNTIMES = ("torch", "openvino", "openvino-int8")
 LEAST_MEMORY_BYTES = 512 * 2**20
 
 _OPTIONS = (
@@ -24,8 +24,8 @@ _OPTIONS = (
         "--image-size", type=click.IntRange(32, 2048), help="Side of the square an image is resized to, pixels."
     ),
     click.option("--bank", type=click.IntRange(1), help="Rows of the memory bank."),
-    click.option("--runtime", type=click.Choice(RUNTIMES), default="torch", help="What runs the backbone."),
-    click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", help="Where it runs."),
+    click.option("--runtime", type=click.Choice(RUNTIMES), help="What runs the backbone."),
+    click.option("--device", type=click.Choice(("cpu", "cuda")), help="Where it runs."),
     click.option("--seed", type=int, help="Seed of everything drawn at random."),
     click.option("--memory", type=click.IntRange(1), help="Bytes a fit may take."),
 )
@@ -44,18 +44,18 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def config_of(options: dict[str, Any], *, detector: str, base: LineConfig | None = None) -> LineConfig:
-    """The configuration that the options describe; raises NotYet or InvalidInput for what cannot be had.
+    """The configuration that the options describe; raises InvalidInput for what cannot be had.
 
     >>> config_of({"runtime": "torch", "device": "cpu", "bank": 500}, detector="patchcore").bank
     500
     """
-    if options["runtime"] != "torch":
-        raise NotYet(f"runtime {options['runtime']}: not yet, a later release brings OpenVINO; use --runtime torch")
     memory = options.get("memory")
     if memory is not None and memory < LEAST_MEMORY_BYTES:
         raise InvalidInput(f"--memory {memory}: a fit needs at least {LEAST_MEMORY_BYTES} bytes; give more")
     chosen = options.get("detector") or detector
-    given = {name: options.get(name) for name in ("backbone", "image_size", "bank", "seed")}
+    given = {
+        name: options.get(name) for name in ("backbone", "image_size", "bank", "seed", "runtime", "device", "memory")
+    }
     weights = options.get("weights")
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if weights is not None:

@@ -9,7 +9,7 @@ import dagster as dg
 
 from detectors.errors import NotFound
 from streams.ledger import Ledger
-from streams.settings import Settings, line_config, load_lines, weights_files
+from streams.settings import Settings, device_of, line_config, load_lines, weights_files
 
 if TYPE_CHECKING:
     from orchestration.retrain import Retrain
@@ -65,7 +65,12 @@ class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
         rooms = Rooms(
             ledger=self.ledger,
             registry=Registry(store),
-            bench=Workbench(store, ExtractorCache(weights=weights_files(lines))),
+            bench=Workbench(
+                store,
+                ExtractorCache(
+                    weights=weights_files(lines), folder=Path(self.home) / "networks", device=device_of(lines)
+                ),
+            ),
             bus=open_bus(self.bus_url),
             code_version=version("driftline"),
         )

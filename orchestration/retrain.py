@@ -111,9 +111,9 @@ class Retrain:
         )
         return pointers
 
-    def _extractors(self, spec: FeatureSpec) -> Extractor:
+    def _extractors(self, spec: FeatureSpec, network: bytes | None) -> Extractor:
         """The run's own extractor where the specification is the same, so that images pass through the backbone once."""
-        return self.extractor if spec == self.extractor.spec else self._rooms.bench.extractors(spec)
+        return self.extractor if spec == self.extractor.spec else self._rooms.bench.extractors(spec, network)
 
     def _champion(self) -> Model | None:
         champion = self._rooms.registry.pointers(self.request.line).champion

@@ -5,13 +5,13 @@ left out and why), then a *candidate* (files of an artefact, not yet a version o
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
-from detectors.artifact import Provenance, pack, unpack
+from detectors.artifact import Extractors, Provenance, pack, unpack
 from detectors.contract import Patches
 from detectors.duplicates import near_duplicates
 from detectors.encoding import encode_name
@@ -19,8 +19,9 @@ from detectors.errors import ImageError, InvalidInput, NotFound
 from detectors.extractors import ExtractorCache
 from detectors.images import Image, decode
 from detectors.manifest import FeatureSpec
-from detectors.model import Extractor, Model, detector_from, fit_model
+from detectors.model import Extractor, Model
 from detectors.store import ObjectStore
+from orchestration.fitting import extractor_of, fit_line
 from streams.messages import RetrainRequest
 from streams.settings import LineConfig
 
@@ -56,6 +57,11 @@ class RememberingExtractor:
         """Rows and columns of its patch grid."""
         return self._extractor.grid
 
+    @property
+    def quantised(self) -> bytes | None:
+        """The 8-bit network of the extractor beneath."""
+        return self._extractor.quantised
+
     def extract(self, images: Sequence[Image]) -> Patches:
         """Patch features of the images, `patches_BHWD`."""
         return np.concatenate([self._one(image) for image in images])
@@ -80,7 +86,7 @@ class Workbench:
 
     def extractor(self, config: LineConfig) -> RememberingExtractor:
         """The extractor a line's configuration asks for."""
-        return RememberingExtractor(self.extractors.load(config.backbone, image_size=config.image_size))
+        return RememberingExtractor(extractor_of(config, self.extractors))
 
 
 def choose_images(request: RetrainRequest, bench: Workbench, extractor: Extractor) -> TrainingSet:
@@ -131,14 +137,12 @@ def _every_nth(keys: Sequence[str], count: int) -> frozenset[str]:
 
 
 def fit_candidate(training_set: TrainingSet, bench: Workbench, extractor: Extractor, config: LineConfig) -> Model:
-    """The model fitted on the training set as the line's configuration says."""
-    return fit_model(
-        bench.images(training_set.fit),
-        training_set.fit,
-        extractor=extractor,
-        detector=detector_from(config.detector, bank=config.bank, seed=config.seed),
-        false_alarm_rate=config.false_alarm_rate,
-    )
+    """The model fitted on the training set as the line's configuration says; `extractor` is used where it is the one."""
+
+    def through(fitting: Extractor) -> Extractor:
+        return extractor if fitting.spec == extractor.spec else RememberingExtractor(fitting)
+
+    return fit_line(bench.images(training_set.fit), training_set.fit, config, bench.extractors, through=through)
 
 
 class Drafts:
@@ -177,7 +181,7 @@ def pack_candidate(
     return pack(model, provenance, golden_image=golden)
 
 
-def load(files: Mapping[str, bytes], extractors: Callable[[FeatureSpec], Extractor]) -> Model:
+def load(files: Mapping[str, bytes], extractors: Extractors) -> Model:
     """The model in an artefact's files, proved."""
     model, _ = unpack(files, extractors=extractors)
     return model

@@ -14,7 +14,7 @@ from detectors.registry import Registry
 from detectors.store import open_store
 from streams.ledger import Ledger
 from streams.local import open_bus
-from streams.settings import LineConfig, Settings, line_config, load_lines, weights_files
+from streams.settings import LineConfig, Settings, device_of, line_config, load_lines, weights_files
 from streams.topics import TOPICS
 from streams.worker import Handler, Worker
 
@@ -34,9 +34,9 @@ def score(settings: Settings, stop: threading.Event) -> None:
     from streams.serving import ServingModels
 
     store = open_store(settings.store)
-    models = ServingModels(
-        Registry(store), ExtractorCache(weights=weights_files(load_lines(settings.home))), now=time.time
-    )
+    lines = load_lines(settings.home)
+    extractors = ExtractorCache(weights=weights_files(lines), device=device_of(lines))
+    models = ServingModels(Registry(store), extractors, now=time.time)
     handler = ScoreHandler(store, models, now=time.time)
     try:
         _work(settings, stop, handler, name="scorer", topics=("images",), batch=SCORER_BATCH)

@@ -72,14 +72,23 @@ class LineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     `cold_start_images`: images collected before the first blind model; `retrain_images`: images after a change before a
     retrain is asked for; `false_alarm_rate`: share of normal images a threshold may flag; `expected_run_length`: images between false
-    drift alarms; `cooldown_s`: quiet time after a request; `auto`: drift retrains without a person.
+    drift alarms; `cooldown_s`: quiet time after a request; `auto`: drift retrains without a person; `memory`: bytes a
+    fit may take. `grey`, `crop`, `mask` (a picture: white counts), `tiles` and `overlap_px` as in `Preprocessing`.
     """
 
     detector: str = "patchcluster"
     backbone: str = "efficientnet_lite0"
     weights: str | None = None
     image_size: int = 256
+    runtime: str = "torch"
+    device: str = "cpu"
+    grey: bool = False
+    crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    mask: str | None = None
+    tiles: tuple[int, int] = (1, 1)
+    overlap_px: int = 0
     bank: int = 4000
+    memory: int | None = None
     seed: int = 0
     false_alarm_rate: float = 0.01
     cold_start_images: int = 100
@@ -143,3 +152,12 @@ def weights_files(lines: Mapping[str, LineConfig]) -> dict[str, Path]:
     {'resnet18': PosixPath('/srv/resnet18.pth')}
     """
     return {config.backbone: Path(config.weights) for config in lines.values() if config.weights is not None}
+
+
+def device_of(lines: Mapping[str, LineConfig]) -> str:
+    """What torch runs on, for all lines of an installation: the first device named that is not the processor.
+
+    >>> device_of({"tiles": LineConfig()})
+    'cpu'
+    """
+    return next((config.device for config in lines.values() if config.device != "cpu"), "cpu")

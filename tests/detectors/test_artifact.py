@@ -19,9 +19,10 @@ from detectors.artifact import Provenance, pack, unpack
 from detectors.errors import ArtifactError, InvalidInput
 from detectors.extractors import ExtractorCache
 from detectors.features import FeatureExtractor, load_extractor
+from detectors.fitting import fit_model
 from detectors.images import Image
 from detectors.manifest import FeatureSpec, Manifest, read_manifest
-from detectors.model import DETECTORS, Extractor, Model, detector_from, fit_model
+from detectors.model import DETECTORS, Extractor, Model, detector_from
 from detectors.registry import Registry
 from detectors.store import FolderStore
 
@@ -206,7 +207,7 @@ def test_changed_preprocessing_is_refused(files: Files) -> None:
     """An extractor that states the right specification and sees the image differently (channels exchanged)."""
 
     class Exchanged:
-        def __init__(self, spec: FeatureSpec) -> None:
+        def __init__(self, spec: FeatureSpec, network: bytes | None) -> None:
             self._extractor = load_extractor(spec.backbone, image_size=spec.image_size, layers=spec.layers)
             self.spec = spec
             self.grid = self._extractor.grid
@@ -233,7 +234,7 @@ def test_weights_that_cannot_be_loaded_are_refused(files: Files, tmp_path: Path)
 
 
 def test_another_image_size_is_refused(files: Files, cache: ExtractorCache) -> None:
-    def other(spec: FeatureSpec) -> Extractor:
+    def other(spec: FeatureSpec, network: bytes | None) -> Extractor:
         return cache.load("efficientnet_lite0", image_size=96)
 
     with pytest.raises(ArtifactError, match="image_size 64, here they have image_size 96"):

@@ -12,9 +12,10 @@ from PIL import Image as Picture
 from torch.nn import functional
 from torchvision import models
 
+from detectors.backbones import BACKBONES
 from detectors.contract import Patches
 from detectors.errors import InvalidInput
-from detectors.features import BACKBONES, FeatureExtractor, load_extractor
+from detectors.features import FeatureExtractor, load_extractor
 from detectors.images import Image
 
 RESNET18 = "resnet18_imagenet1k_v1_conv1-layer3.pth"

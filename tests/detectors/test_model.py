@@ -6,8 +6,9 @@ import pytest
 from detectors.calibration import bulk_scores, image_scores
 from detectors.errors import InvalidInput
 from detectors.features import FeatureExtractor, load_extractor
+from detectors.fitting import NEAR_DUPLICATE, SUSPECT, fit_model
 from detectors.images import Image, statistics
-from detectors.model import NEAR_DUPLICATE, SUSPECT, Model, detector_from, fit_model, heatmap
+from detectors.model import Model, detector_from, heatmap
 
 SIDE_PX = 64
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from detectors.extractors import ExtractorCache
-from detectors.model import Model, detector_from, fit_model
+from detectors.fitting import fit_model
+from detectors.model import Model, detector_from
 from orchestration.checks import GATE_DESCRIPTIONS
 from orchestration.gates import (
     GATES,

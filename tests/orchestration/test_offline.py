@@ -99,7 +99,7 @@ def test_blind_ranks_the_scratched_parts_first(mvtec: Path, tmp_path: Path, caps
     assert list(ranking["unreadable"]) == [str(folder / "broken.png")]
 
 
-@pytest.mark.parametrize("detector", ["patchcore", "patchcluster"])
+@pytest.mark.parametrize("detector", ["patchcore", "padim", "dfkde", "patchcluster"])
 def test_evaluate_gives_every_figure_of_the_contract(
     mvtec: Path, detector: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,9 +108,52 @@ def test_evaluate_gives_every_figure_of_the_contract(
         "detector backbone image_size bank_rows image_auroc pixel_auroc aupro aupr f1_max threshold false_alarm_rate recall "
         "fit_s ms_per_image images intervals"
     )
-    assert set(found) == set(names.split())
+    more = {"runtime", "recall_at_rate", "kinds", "unreadable", "notes"}
+    assert set(found) == set(names.split()) | more
     assert found["image_auroc"] == 1.0
     assert found["pixel_auroc"] > 0.9
     assert 0.5 < found["aupro"] <= 1.0
-    assert 250 < found["bank_rows"] <= 300
+    assert found["bank_rows"] == 0 if detector in ("padim", "dfkde") else 250 < found["bank_rows"] <= 300
+    assert found["recall_at_rate"] == 1.0
+    assert found["kinds"]["scratch"]["image_auroc"] == 1.0
     assert found["images"] == 12
+
+
+def test_the_report_of_an_evaluation_shows_figures_and_pictures(
+    mvtec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (mvtec / "test" / "good" / "<broken>.png").write_bytes(b"no image")
+    found = answer(capsys, "evaluate", mvtec, "--report", tmp_path / "report.html", *SMALL)
+    page = (tmp_path / "report.html").read_text()
+    assert len(found["unreadable"]) == 1
+    assert "image AUROC" in page
+    assert page.count("<svg") == 2
+    assert (
+        page.count("data:image/jpeg;base64,") == 2 * found["images"]
+    )  # all of them: fewer than the worst of each kind
+    assert "http" not in page
+    assert "<broken>" not in page
+
+
+def test_eight_bits_serve_a_folder_from_fit_to_prediction(
+    mvtec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = answer(capsys, "evaluate", mvtec, "--runtime", "openvino-int8", *SMALL)
+    assert found["image_auroc"] == 1.0
+    assert found["runtime"] in ("openvino", "openvino-int8")
+    assert found["notes"][0].startswith("8 bits are ")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--device", "cuda"), "CUDA devices are to be had; use cpu"),
+        (("--memory", str(2**29), "--detector", "dfkde", "--image-size", "1024"), "this fit needs at least"),
+        (("--device", "cuda", "--runtime", "openvino"), "OpenVINO runs on the processor"),
+    ],
+)
+def test_what_this_machine_cannot_do_is_said(
+    mvtec: Path, options: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(driftline, ["evaluate", str(mvtec), *options]) == 2
+    assert words in capsys.readouterr().err

@@ -7,8 +7,9 @@ import numpy as np
 
 from detectors.artifact import Provenance, pack
 from detectors.extractors import ExtractorCache
+from detectors.fitting import fit_model
 from detectors.images import Image, encode_png
-from detectors.model import detector_from, fit_model
+from detectors.model import detector_from
 from detectors.registry import Registry
 from detectors.store import FolderStore
 from streams.camera import Camera

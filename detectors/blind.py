@@ -1,0 +1,97 @@
+"""What a blind fit looks at: distances to many numbers of neighbours at once, and who stands out from most.
+
+All of it ranks one batch of images against itself, each image without its own patches.
+
+Shape legend: B images, P patches an image, D feature dimensions, C components, M bank rows, K numbers of neighbours.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from detectors.contract import Patches
+
+COMPONENTS = 96
+"""Principal components that a batch is ranked in; the model itself works on whole features."""
+
+_SAMPLED = 20_000
+
+Doubles = NDArray[np.float64]
+
+
+def reduced(patches_BHWD: Patches, rng: np.random.Generator) -> Patches:
+    """The first principal components of every patch, `(B, P, C)`, centred; components from a random sample."""
+    images, height, width, dimensions = patches_BHWD.shape
+    points_ND = patches_BHWD.reshape(-1, dimensions)
+    sample_SD = points_ND[rng.choice(len(points_ND), min(len(points_ND), _SAMPLED), replace=False)]
+    mean_D = sample_SD.mean(axis=0, dtype=np.float64).astype(np.float32)
+    centred_SD = (sample_SD - mean_D).astype(np.float64)
+    _, vectors_DD = np.linalg.eigh(centred_SD.T @ centred_SD)
+    components_DC = np.ascontiguousarray(vectors_DD[:, ::-1][:, :COMPONENTS], dtype=np.float32)
+    points_BPC = np.empty((images, height * width, components_DC.shape[1]), np.float32)
+    for image, patches_HWD in enumerate(patches_BHWD):
+        np.matmul(patches_HWD.reshape(-1, dimensions) - mean_D, components_DC, out=points_BPC[image])
+    return points_BPC
+
+
+def mean_distances(points_BPC: Patches, bank_MC: Patches, owner_M: NDArray[np.int32], counts: Sequence[int]) -> Patches:
+    """Mean distance of every patch to its `counts` nearest bank rows of other images, `(K, B, P)`, float32.
+
+    `owner_M` is the image each row is from; `counts` ascend. Where fewer rows are left, all of them count.
+    """
+    images, patches, _ = points_BPC.shape
+    bank_squares_M = np.einsum("mc,mc->m", bank_MC, bank_MC)
+    means_KBP = np.empty((len(counts), images, patches), np.float32)
+    for image, points_PC in enumerate(points_BPC):
+        squares_PM = points_PC @ bank_MC.T
+        squares_PM *= -2
+        squares_PM += bank_squares_M
+        squares_PM += np.einsum("pc,pc->p", points_PC, points_PC)[:, None]
+        squares_PM[:, owner_M == image] = np.inf
+        _nearest_means(squares_PM, np.asarray(counts), means_KBP[:, image])
+    return means_KBP
+
+
+def shortest_half(values_B: Doubles) -> tuple[float, float]:
+    """Middle and spread of most of the values: of the shortest interval that holds half of them.
+
+    The spread is that of a normal distribution whose middle half is so wide, corrected for small samples. Up to nearly
+    half of the values may be anything (Rousseeuw and Leroy 1987, Robust Regression and Outlier Detection, section 4.3).
+
+    >>> shortest_half(np.array([1.0, 2.0, 3.0, 100.0, 200.0]))[0]
+    2.0
+    """
+    ordered_B = np.sort(values_B)
+    held = len(ordered_B) // 2 + 1
+    widths = ordered_B[held - 1 :] - ordered_B[: len(ordered_B) - held + 1]
+    start = int(widths.argmin())
+    middle = float(ordered_B[start] + ordered_B[start + held - 1]) / 2
+    return middle, float(widths[start]) / 2 / 0.6745 * (1 + 5 / max(len(ordered_B) - 1, 1))
+
+
+@njit(cache=True, nogil=True)
+def _nearest_means(squares_PM: NDArray[np.float32], counts_K: NDArray[np.int64], means_KP: NDArray[np.float32]) -> None:
+    """Means of the roots of the smallest squares of each row, by insertion into a short sorted list (in place)."""
+    most = counts_K[-1]
+    smallest = np.empty(most, np.float32)
+    for patch in range(squares_PM.shape[0]):
+        smallest[:] = np.inf
+        limit = np.float32(np.inf)
+        for row in range(squares_PM.shape[1]):
+            square = squares_PM[patch, row]
+            if square < limit:
+                place = most - 1
+                while place > 0 and smallest[place - 1] > square:
+                    smallest[place] = smallest[place - 1]
+                    place -= 1
+                smallest[place] = square
+                limit = smallest[most - 1]
+        total = 0.0
+        found = 0
+        for each in range(len(counts_K)):
+            while found < counts_K[each] and smallest[found] < np.inf:
+                total += np.sqrt(max(smallest[found], np.float32(0)))
+                found += 1
+            means_KP[each, patch] = total / max(found, 1)
