@@ -7,20 +7,15 @@ anomalib's time); `--only` runs one part.
 """
 
 import argparse
-import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image as Picture
+from rivals.client import BANK, WEIGHTS, Rival, anomalib, give_bank
 from sklearn.metrics import roc_auc_score
 
 from detectors.coreset import greedy_k_center
@@ -30,47 +25,7 @@ from detectors.images import decode
 from detectors.model import Model, detector_from
 from detectors.quantised import faithful
 
-HERE = Path(__file__).parent
-VENV = HERE.parent / ".bench" / "anomalib"
-WEIGHTS = "resnet18_imagenet1k_v1_conv1-layer3.pth"
-BANK = 4000
 ROUNDS = 2
-
-
-class Rival:
-    """anomalib in its own process."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def ask(self, do: str, **given: Any) -> dict[str, Any]:
-        """The answer to one request."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": do, **given}) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
-
-
-@contextmanager
-def anomalib() -> Iterator[Rival]:
-    """anomalib 2.7, installed first where it is not."""
-    python = VENV / "bin" / "python"
-    if not (VENV / ".installed").exists():
-        uv = Path(sys.executable).parent / "uv"
-        subprocess.run([uv, "venv", "-q", "--clear", VENV], check=True)
-        subprocess.run([uv, "pip", "install", "-q", "--python", python, "anomalib==2.7.0"], check=True)
-        (VENV / ".installed").touch()
-    process = subprocess.Popen(
-        [python, "-W", "ignore", HERE / "rivals" / "anomalib_server.py"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    try:
-        yield Rival(process)
-    finally:
-        process.kill()
 
 
 def coreset(rival: Rival, extractor: FeatureExtractor, images: list[Path]) -> None:
@@ -164,18 +119,19 @@ def main() -> None:
         folder = Path(data) / "cookie"
         train = sorted((folder / "train" / "good").iterdir())
         if asked.only in (None, "patchcore"):
-            rival.ask("fit", kind="patchcore", paths=[str(path) for path in train], weights=str(resnet), rows=BANK)
+            rival.ask("fit", kind="patchcore", paths=[str(path) for path in train], weights=str(resnet))
+            give_bank(rival)
             models = {
                 f"ours, {name}": ours("patchcore", each, train) for name, each in extractors(resnet, train).items()
             }
             goals = {name: 4.0 if "ResNet18" in name else 8.0 for name in models}
             compare(rival, f"patchcore, bank {BANK}", models, folder, goals)
         if asked.only in (None, "padim"):
-            rival.ask("fit", kind="padim", paths=[str(path) for path in train], weights=str(resnet), rows=0)
-            openvino = load_extractor("resnet18", weights=resnet, runtime="openvino")
+            rival.ask("fit", kind="padim", paths=[str(path) for path in train], weights=str(resnet))
             models = {
-                "ours, ResNet18 torch": ours("padim", load_extractor("resnet18", weights=resnet), train),
-                "ours, ResNet18 OpenVINO": ours("padim", openvino, train),
+                f"ours, {name}": ours("padim", each, train)
+                for name, each in extractors(resnet, train).items()
+                if "ResNet18" in name
             }
             compare(rival, "padim, 100 dimensions", models, folder, dict.fromkeys(models, 2.0))
 

@@ -81,6 +81,9 @@ def pack(model: Model, provenance: Provenance, *, golden_image: Image) -> dict[s
         code_version=provenance.code_version,
         metrics=dict(provenance.metrics),
         notes=model.notes,
+        pixel_threshold=model.pixel_threshold,
+        intruders=dict(model.intruders),
+        sigma=model.sigma,
         files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     )
     return files | {MANIFEST: msgspec.json.encode(manifest)}
@@ -101,6 +104,9 @@ def unpack(files: Mapping[str, bytes], *, extractors: Extractors) -> tuple[Model
         training_keys=manifest.training_keys,
         left_out=manifest.left_out,
         notes=manifest.notes,
+        pixel_threshold=manifest.pixel_threshold,
+        intruders=manifest.intruders,
+        sigma=manifest.sigma,
     )
     _prove_golden(model, manifest, files)
     return model, manifest

@@ -29,6 +29,10 @@ CALIBRATION_IMAGES = 100
 _KEPT_WHOLE = ("AvgPool", "AdaptiveAvgPool", "Interpolate", "Concat", "Transpose")
 """Operations after the backbone: in 8 bits, joined layers would share one range, and small layers would vanish in it."""
 
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+# Not installed, as far as OpenVINO and NNCF can see, which else report conversions to their maker over the network
+# without asking. What a line looks at is its owner's business.
+
 
 class _Stored(msgspec.Struct, frozen=True, array_like=True):
     structure: bytes
@@ -60,8 +64,9 @@ class CompiledNetwork:
 
     def quantised(self, squares: Sequence[Image]) -> "CompiledNetwork":
         """The same network in 8 bits, its ranges taken from these squares (Nagel et al. 2021, post-training)."""
-        logging.getLogger("nncf").setLevel(logging.ERROR)
         import nncf  # here: seconds that only the making needs
+
+        nncf.set_log_level(logging.ERROR)
 
         with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):  # nncf draws bars on standard output
             warnings.simplefilter("ignore")

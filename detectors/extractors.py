@@ -41,17 +41,24 @@ class ExtractorCache:
         self._device = device
         self._folder = folder
         self._lock = threading.RLock()
-        self._defaults: dict[tuple[str, int, str, str], FeatureExtractor] = {}
+        self._loaded: dict[tuple[object, ...], FeatureExtractor] = {}
         self._by_digest: dict[str, FeatureExtractor] = {}
 
     def load(
-        self, backbone: str, *, image_size: int, runtime: str = "torch", prepare: Preprocessing | None = None
+        self,
+        backbone: str,
+        *,
+        image_size: int,
+        layers: tuple[str, ...] | None = None,
+        runtime: str = "torch",
+        prepare: Preprocessing | None = None,
     ) -> Extractor:
-        """The extractor of a backbone with its usual layers; `image_size` in pixels. Raises as `load_extractor`.
+        """The extractor of a backbone; `layers` None for its usual ones, `image_size` in pixels. Raises as
+        `load_extractor`.
 
         For `openvino-int8` it is the one in full precision: `fitting` decides about 8 bits.
         """
-        return self._load(backbone, image_size, "torch" if runtime == "torch" else "openvino", prepare)
+        return self._load(backbone, image_size, layers, runtime, prepare)
 
     def fitting(
         self,
@@ -59,11 +66,12 @@ class ExtractorCache:
         images: Sequence[Image],
         *,
         image_size: int,
+        layers: tuple[str, ...] | None = None,
         runtime: str = "torch",
         prepare: Preprocessing | None = None,
     ) -> tuple[Extractor, tuple[str, ...]]:
         """The extractor to fit with on these images, and notes for the manifest: whether 8 bits were good enough."""
-        full = self._load(backbone, image_size, "torch" if runtime == "torch" else "openvino", prepare)
+        full = self._load(backbone, image_size, layers, runtime, prepare)
         if runtime != "openvino-int8":
             return full, ()
         chosen, note = faithful(full, images, self._kept(full.spec))
@@ -88,21 +96,30 @@ class ExtractorCache:
                 return self._by_digest.setdefault(loaded.spec.digest, loaded)
             return self._by_digest[spec.digest]
 
-    def _load(self, backbone: str, image_size: int, runtime: str, prepare: Preprocessing | None) -> FeatureExtractor:
-        prepare = prepare or Preprocessing()
-        key = (backbone, image_size, runtime, msgspec.json.encode(prepare).decode())
+    def _load(
+        self,
+        backbone: str,
+        image_size: int,
+        layers: tuple[str, ...] | None,
+        runtime: str,
+        prepare: Preprocessing | None,
+    ) -> FeatureExtractor:
+        """In full precision, whatever the runtime."""
+        runtime, prepare = "torch" if runtime == "torch" else "openvino", prepare or Preprocessing()
+        key = (backbone, image_size, layers, runtime, msgspec.json.encode(prepare))
         with self._lock:
-            if key not in self._defaults:
+            if key not in self._loaded:
                 loaded = load_extractor(
                     backbone,
                     weights=self._weights.get(backbone),
                     image_size=image_size,
+                    layers=layers,
                     device=self._device,
                     runtime=runtime,
                     prepare=prepare,
                 )
-                self._defaults[key] = self._by_digest.setdefault(loaded.spec.digest, loaded)
-            return self._defaults[key]
+                self._loaded[key] = self._by_digest.setdefault(loaded.spec.digest, loaded)
+            return self._loaded[key]
 
     def _kept(self, full: FeatureSpec) -> FeatureExtractor | None:
         """The 8-bit extractor made before for this backbone and preprocessing; none where its file is broken."""

@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 
 from detectors.calibration import (
     LEAST_IMAGES,
-    SIGMA,
-    counted,
-    image_scores,
+    pixel_threshold,
     reference_from,
     threshold_from_blind,
     threshold_from_normals,
 )
-from detectors.contract import Detector, Maps, Patches
+from detectors.contract import Detector, Patches
 from detectors.dfkde import DFKDE
 from detectors.duplicates import near_duplicates
 from detectors.errors import InvalidInput
 from detectors.images import Image, ImageStatistics, statistics
 from detectors.manifest import Threshold
+from detectors.maps import SIGMA, Scores, counted, image_scores, smoothed
 from detectors.model import BLIND, Extractor, Model
 from detectors.padim import PaDiM
 from detectors.preprocessing import Preparation
+from detectors.screening import intruders
 
 NEAR_DUPLICATE = "near_duplicate"
 SUSPECT = "suspect"
@@ -96,14 +96,23 @@ def fit_model(
         left_out |= {keys[i]: MEMORY for i in rest}
     inside_HW = Preparation(extractor.spec.prepare, extractor.spec.image_size).inside
     maps_BHW = counted(maps_BHW, inside_HW)
+    scores_B = image_scores(maps_BHW, sigma=SIGMA)
     return Model(
         extractor=extractor,
         detector=detector,
-        threshold=_threshold(maps_BHW, suspects_B, detector.name, false_alarm_rate),
+        threshold=_threshold(scores_B, suspects_B, detector.name, false_alarm_rate),
         reference=reference_from(maps_BHW, [seen[i] for i in kept], suspects_B, inside_HW=inside_HW, sigma=SIGMA),
         training_keys=tuple(training_keys),
         left_out=left_out,
         notes=notes,
+        pixel_threshold=pixel_threshold(
+            smoothed(maps_BHW, sigma=SIGMA),
+            suspects_B,
+            false_alarm_rate=false_alarm_rate,
+            seed=CALIBRATION_SEED,
+            inside_HW=inside_HW,
+        ),
+        intruders={} if detector.name in BLIND else intruders(scores_B, training_keys, seed=CALIBRATION_SEED),
     )
 
 
@@ -172,8 +181,7 @@ def _check_count(different: int, given: int) -> None:
         )
 
 
-def _threshold(maps_BHW: Maps, suspects_B: NDArray[np.bool_], detector: str, false_alarm_rate: float) -> Threshold:
-    scores_B = image_scores(maps_BHW, sigma=SIGMA)
+def _threshold(scores_B: Scores, suspects_B: NDArray[np.bool_], detector: str, false_alarm_rate: float) -> Threshold:
     if detector in BLIND:
         return threshold_from_blind(scores_B, suspects_B, false_alarm_rate=false_alarm_rate, seed=CALIBRATION_SEED)
     return threshold_from_normals(scores_B, false_alarm_rate=false_alarm_rate, seed=CALIBRATION_SEED)

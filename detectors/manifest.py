@@ -89,7 +89,9 @@ class Golden(msgspec.Struct, frozen=True, kw_only=True):
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a version but its tensors. `files` maps each other file of the artefact to its SHA-256; `notes`:
-    what the fit has to say to people, such as why it did not use 8 bits.
+    what the fit has to say to people, such as why it did not use 8 bits; `pixel_threshold`: for map values, of the rate of
+    patches; `intruders`: training images that look bad, as multiples of the limit; `sigma`: patches that maps are smoothed by.
+    These came later: a manifest that does not name them has none, and half a patch.
     """
 
     format: int = FORMAT
@@ -110,6 +112,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     code_version: str
     metrics: dict[str, float]
     notes: tuple[str, ...] = ()
+    pixel_threshold: Threshold | None = None
+    intruders: dict[str, float] = {}
+    sigma: float = 0.5
     files: dict[str, str]
 
 

@@ -7,7 +7,7 @@ Shape legend: B images, H x W patch grid, D feature dimensions; images are heigh
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Protocol
@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
-from detectors.calibration import SIGMA, bulk_scores, counted, image_scores, smoothed
 from detectors.contract import Detector, Neighbour, Patches
 from detectors.dfkde import DFKDE
 from detectors.errors import InvalidInput
 from detectors.images import Image, ImageStatistics, require_image, statistics
 from detectors.manifest import DriftReference, FeatureSpec, Threshold
+from detectors.maps import SIGMA, bulk_scores, counted, image_scores, smoothed
 from detectors.padim import PaDiM
 from detectors.patchcluster import PatchCluster
 from detectors.patchcore import PatchCore
@@ -79,7 +79,9 @@ class Model:
     `training_keys` are the images the detector learnt from, in the order that `Neighbour.image` and the left-out
     scores count them (images that only updated it come last and have no such score). `left_out` says why an image gave
     the bank nothing: `near_duplicate` and `memory` images were not fitted on at all, `suspect` ones were and are among
-    `training_keys`. `notes` is what the fit has to say to people.
+    `training_keys`. `notes` is what the fit has to say to people; `pixel_threshold` is for values of `map_HW`, with the
+    rate of patches; `intruders` as `screening.intruders` gives them, none after a blind fit; `sigma`: what its maps are
+    smoothed by, in patches.
     """
 
     extractor: Extractor
@@ -89,6 +91,9 @@ class Model:
     training_keys: tuple[str, ...]
     left_out: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    pixel_threshold: Threshold | None = None
+    intruders: Mapping[str, float] = field(default_factory=dict)
+    sigma: float = SIGMA
 
     def score(self, images: Sequence[Image]) -> list[ImageScore]:
         """Score images, each as if it were alone: a batch gives the same scores as its images one by one."""
@@ -99,7 +104,7 @@ class Model:
         only.
         """
         maps_BHW = counted(self.detector.left_out_maps(), self._preparation.inside)
-        return image_scores(maps_BHW, sigma=SIGMA)
+        return image_scores(maps_BHW, sigma=self.sigma)
 
     @cached_property
     def _preparation(self) -> Preparation:
@@ -108,7 +113,7 @@ class Model:
     def _score_one(self, image: Image) -> ImageScore:
         patches_1HWD = self.extractor.extract([image])
         maps_1HW = counted(self.detector.anomaly_maps(patches_1HWD), self._preparation.inside)
-        map_HW = smoothed(maps_1HW, sigma=SIGMA)[0]
+        map_HW = smoothed(maps_1HW, sigma=self.sigma)[0]
         row, column = (int(each) for each in np.unravel_index(int(map_HW.argmax()), map_HW.shape))
         nearest = self.detector.nearest(patches_1HWD[0], row, column)
         frame = self._preparation.frame

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.blind import mean_distances, reduced, shortest_half
-from detectors.calibration import Scores, image_scores
 from detectors.contract import DetectorState, Maps, Neighbour, Patches
 from detectors.errors import ArtifactError, InvalidInput
+from detectors.maps import Scores, image_scores
 from detectors.neighbours import NearestNeighbours
 
 SUSPICION = 2.5

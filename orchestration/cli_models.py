@@ -17,27 +17,31 @@ _group = click.Group("_")
 
 def register(driftline: click.Group) -> None:
     """Put these commands under `driftline`."""
-    for each in (train, blind, evaluate, predict, models):
+    for each in (train, blind, evaluate, sweep, predict, models):
         driftline.add_command(each)
 
 
 @command(_group, "driftline train images/good --line press-4/door --detector patchcore")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--line", required=True)
+@click.option("--report", type=click.Path(path_type=Path), help="An HTML file: images that look like intruders.")
 @model_options
-def train(console: Console, folder: Path, line: str, **options: Any) -> Answer:
-    """A trusted model from a folder of normal images, published as a version of the line."""
+def train(console: Console, folder: Path, line: str, report: Path | None, **options: Any) -> Answer:
+    """A trusted model from a folder of normal images, published as a version of the line; says which look bad."""
     # Imported here, as in the commands below, to keep torch out of the ones that need none of it.
+    from orchestration import screening
     from orchestration.offline import train_line
 
     config = config_of(options, detector="patchcore")
-    here = settings()
-    version, pointers = train_line(folder, line, config, store=open_store(here.store), watcher=console)
-    serving = (
-        " (in service)" if pointers.champion == version else f"; `driftline models promote {line}@{version}` serves it"
-    )
+    trained = train_line(folder, line, config, store=open_store(settings().store), watcher=console)
+    found, scores = screening.screened(trained.model, trained.paths, config, told=console.told)
+    if report is not None:
+        report.write_text(screening.report(found, scores, f"{line}: images that look like intruders"))
+    version, champion = trained.version, trained.pointers.champion
+    serving = " (in service)" if champion == version else f"; `driftline models promote {line}@{version}` serves it"
     return Answer(
-        {"line": line, "version": version, "champion": pointers.champion}, f"{line}@{version} published{serving}"
+        {"line": line, "version": version, "champion": champion, "screening": found},
+        "\n".join(filter(None, (screening.words(found), f"{line}@{version} published{serving}"))),
     )
 
 
@@ -56,17 +60,44 @@ def blind(console: Console, folder: Path, **options: Any) -> Answer:
 @command(_group, "driftline evaluate datasets/cookie --detector patchcore --report cookie.html")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--report", type=click.Path(path_type=Path), help="An HTML file to write: figures, curves, worst images.")
+@click.option("--recall", type=float, help="Also the threshold that this share of unseen defects will exceed.")
 @model_options
-def evaluate(console: Console, folder: Path, report: Path | None, **options: Any) -> Answer:
+def evaluate(console: Console, folder: Path, report: Path | None, recall: float | None, **options: Any) -> Answer:
     """Judge a detector on a folder in MVTec layout."""
     from orchestration import evaluation_report
     from orchestration.offline_evaluation import evaluate_folder
 
-    judgement = evaluate_folder(folder, config_of(options, detector="patchcore"), watcher=console)
+    config = config_of(options, detector="patchcore")
+    judgement = evaluate_folder(folder, config, recall=recall, watcher=console)
     if report is not None:
         report.write_text(evaluation_report.report(judgement, f"{folder.name}: {judgement.evaluation.detector}"))
     rows = msgspec.structs.asdict(judgement.evaluation).items()
     return Answer(judgement.evaluation, "\n".join(f"{name:18} {value}" for name, value in rows))
+
+
+@command(_group, "driftline sweep datasets/cookie --vary backbone=resnet18,efficientnet_lite0 --vary bank=1000,4000")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--vary", multiple=True, required=True, help="NAME=VALUE,VALUE; layers as block2+block4. Again for more.")
+@click.option("--report", type=click.Path(path_type=Path), help="An HTML file to write: the chart and the table.")
+@model_options
+def sweep(console: Console, folder: Path, vary: tuple[str, ...], report: Path | None, **options: Any) -> Answer:
+    """Judge a folder in MVTec layout under many settings: which are best in accuracy, time and memory."""
+    from orchestration import sweep as sweeping
+
+    fixed = [text for name, value in options.items() if value is not None for text in (_option(name), str(value))]
+    points = sweeping.sweep(folder, fixed, sweeping.varied(vary), watcher=console)
+    if report is not None:
+        report.write_text(sweeping.report(points, f"{folder.name}: accuracy, time and memory"))
+    rows = [
+        f"{'front ' if each.front else '      '} AUROC {each.image_auroc:.4f} (lowest {each.lowest_auroc:.4f}) "
+        f"{each.ms_per_image:7.1f} ms {each.memory_bytes / 2**20:6.0f} MiB  {sweeping.words(each.setting)}"
+        for each in points
+    ]
+    return Answer({"points": points}, "\n".join(rows))
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 @command(_group, "driftline predict press-4/door@champion part.jpg --heatmaps out")

@@ -1,38 +1,27 @@
 """An evaluation as one HTML file that needs nothing else: figures, ROC, histogram, and the images it got most wrong."""
 
-import base64
 from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Picture
 from sklearn.metrics import roc_curve
 
-from detectors.images import Image, decode, encode_jpeg
+from detectors.images import decode
 from detectors.model import heatmap
+from orchestration.html_report import document, figure, row, table
 from orchestration.offline_evaluation import GOOD, Judged, Judgement
 
 WORST = 12
 """Misses, and false alarms, that are shown."""
 
 BINS = 40
-SIDE_PX = 240
-
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#1a1f26;background:#fff}
-h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse}
-td,th{padding:.25em .9em .25em 0;text-align:left;border-bottom:1px solid #e3e6ea}td.n{text-align:right;font-variant-numeric:tabular-nums}
-.row{display:flex;flex-wrap:wrap;gap:1.2em}.row figure{margin:0;width:490px}.row img{width:240px;border-radius:4px}
-figcaption{font-size:.85em;color:#4a5563}svg{background:#f7f8fa;border-radius:6px}text{font:12px system-ui,sans-serif;fill:#4a5563}
-"""
 
 
 def report(judgement: Judgement, title: str) -> str:
     """The report; the images are read again from their files."""
     found = judgement.evaluation
     parts = [
-        f"<h1>{escape(title)}</h1>",
         f"<p>{escape(found.detector)} on {escape(found.backbone)} ({escape(found.runtime)}), {found.image_size} px, "
         f"{found.images} test images, fitted in {found.fit_s:.1f} s, {found.ms_per_image:.0f} ms an image.</p>",
         *(f"<p>{escape(note)}</p>" for note in found.notes),
@@ -41,17 +30,13 @@ def report(judgement: Judgement, title: str) -> str:
         "<h2>Kinds of defects</h2>",
         _kinds(judgement),
         "<h2>How the scores tell good from bad</h2>",
-        f'<div class="row">{_roc(judgement)}{_histogram(judgement)}</div>',
+        row([_roc(judgement), _histogram(judgement)]),
         "<h2>Worst misses: defects with the lowest scores</h2>",
         _pictures(worst_misses(judgement), judgement),
         "<h2>Worst false alarms: good images with the highest scores</h2>",
         _pictures(worst_false_alarms(judgement), judgement),
     ]
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style><body>{body}</body></html>\n"
-    )
+    return document(title, parts)
 
 
 def worst_misses(judgement: Judgement) -> list[Judged]:
@@ -77,10 +62,18 @@ def _figures(judgement: Judgement) -> str:
         "false alarms at the threshold": ("", found.false_alarm_rate),
     }
     rows = [(name, _number(value), _interval(found.intervals.get(key))) for name, (key, value) in named.items()]
+    named_pixels = {
+        "share of good pixels over the pixel threshold": found.pixel_false_alarm_rate,
+        "share of defect pixels over it": found.pixel_recall,
+    }
+    rows += [(name, _number(value), "") for name, value in named_pixels.items()]
     rows.append(("threshold", f"{found.threshold:.4g}", ""))
+    if (made := found.for_recall) is not None:
+        rows.append((f"threshold for a recall of {made.recall:.1%}", f"{made.value:.4g}", ""))
+        rows.append(("recall it will obtain", "", f"{made.low:.3f} to {made.high:.3f}"))
     stated = judgement.threshold
     rows.append(("false alarms it states", f"{stated.false_alarm_rate:.1%}", f"{stated.low:.2%} to {stated.high:.2%}"))
-    return _table(("figure", "value", "95 % interval"), rows)
+    return table(("figure", "value", "95 % interval"), rows)
 
 
 def _kinds(judgement: Judgement) -> str:
@@ -88,16 +81,7 @@ def _kinds(judgement: Judgement) -> str:
         (name, str(kind.images), _number(kind.image_auroc), _number(kind.recall))
         for name, kind in judgement.evaluation.kinds.items()
     ]
-    return _table(("kind", "images", "image AUROC", "recall at the threshold"), rows)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["<tr>" + "".join(f"<th>{escape(each)}</th>" for each in head) + "</tr>"]
-    for first, *rest in rows:
-        lines.append(
-            f"<tr><td>{escape(first)}</td>" + "".join(f'<td class="n">{escape(each)}</td>' for each in rest) + "</tr>"
-        )
-    return f"<table>{''.join(lines)}</table>"
+    return table(("kind", "images", "image AUROC", "recall at the threshold"), rows)
 
 
 def _roc(judgement: Judgement) -> str:
@@ -141,24 +125,15 @@ def _histogram(judgement: Judgement) -> str:
 
 
 def _pictures(worst: Sequence[Judged], judgement: Judgement) -> str:
-    return f'<div class="row">{"".join(_figure(each, judgement.evaluation.threshold) for each in worst)}</div>'
+    return row([_figure(each, judgement.evaluation.threshold) for each in worst])
 
 
 def _figure(judged: Judged, threshold: float) -> str:
     image = decode(judged.path.read_bytes())
     said = "flagged" if judged.score.peak > threshold else "not flagged"
-    shown = "".join(
-        f'<img src="data:image/jpeg;base64,{_jpeg(each)}" alt="{escape(words)}">'
-        for each, words in ((image, "the image"), (heatmap(image, judged.score.map_HW, threshold), "its heatmap"))
-    )
+    shown = heatmap(image, judged.score.map_HW, threshold)
     caption = f"{judged.kind}/{judged.path.name}: score {judged.score.peak:.3g}, {said}"
-    return f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>"
-
-
-def _jpeg(image: Image) -> str:
-    picture = Picture.fromarray(image)
-    picture.thumbnail((SIDE_PX * 2, SIDE_PX * 2))
-    return base64.b64encode(encode_jpeg(np.asarray(picture))).decode()
+    return figure([(image, "the image"), (shown, "its heatmap")], caption)
 
 
 def _labels(judgement: Judgement) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

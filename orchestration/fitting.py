@@ -41,7 +41,11 @@ def preprocessing_of(config: LineConfig) -> Preprocessing:
 def extractor_of(config: LineConfig, extractors: ExtractorCache) -> Extractor:
     """The extractor of a line before its images are known: never in 8 bits."""
     return extractors.load(
-        config.backbone, image_size=config.image_size, runtime=config.runtime, prepare=preprocessing_of(config)
+        config.backbone,
+        image_size=config.image_size,
+        layers=config.layers,
+        runtime=config.runtime,
+        prepare=preprocessing_of(config),
     )
 
 
@@ -61,6 +65,7 @@ def fit_line(
         config.backbone,
         some,
         image_size=config.image_size,
+        layers=config.layers,
         runtime=config.runtime,
         prepare=preprocessing_of(config),
     )

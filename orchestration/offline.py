@@ -2,7 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from typing import Any, Protocol, overload
@@ -75,6 +76,16 @@ class Ranking(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A version just published, its model, and the files it was fitted on by key."""
+
+    version: int
+    pointers: Pointers
+    model: Model
+    paths: Mapping[str, Path]
+
+
 class Predictions(msgspec.Struct, frozen=True, kw_only=True):
     """Files scored with one version."""
 
@@ -115,16 +126,14 @@ def fit_files(images: ImageFiles, keys: Sequence[str], config: LineConfig, *, to
     return fit_line(images, keys, config, ExtractorCache(weights=weights, device=config.device), told=told)
 
 
-def train_line(
-    folder: Path, line: str, config: LineConfig, *, store: ObjectStore, watcher: Watcher
-) -> tuple[int, Pointers]:
+def train_line(folder: Path, line: str, config: LineConfig, *, store: ObjectStore, watcher: Watcher) -> Trained:
     """Fit on a folder of normal images, publish a version of the line; champion at once where the line has none."""
     return train_images(image_files(folder), line, config, store=store, told=watcher.told)
 
 
 def train_images(
     paths: Sequence[Path], line: str, config: LineConfig, *, store: ObjectStore, told: Progress = unwatched
-) -> tuple[int, Pointers]:
+) -> Trained:
     """As `train_line`, on these files."""
     images, unreadable = readable(paths)
     stored = {_keep(store, line, path): path for path in images.paths}
@@ -142,7 +151,8 @@ def train_images(
         metrics={"unreadable": float(len(unreadable))},
     )
     version = registry.publish(line, pack(model, provenance, golden_image=images[0]))
-    return version, registry.promote(line, version) if before.champion is None else before
+    pointers = registry.promote(line, version) if before.champion is None else before
+    return Trained(version, pointers, model, stored)
 
 
 def _keep(store: ObjectStore, line: str, path: Path) -> str:
@@ -216,8 +226,14 @@ def predict_files(
             scored.append(ScoredFile(path=str(path), score=score.peak, flagged=score.peak > limit))
             if heatmaps is not None:
                 heatmaps.mkdir(parents=True, exist_ok=True)
-                (heatmaps / f"{path.stem}.jpg").write_bytes(encode_jpeg(heatmap(image, score.map_HW, limit)))
+                _free(heatmaps, path).write_bytes(encode_jpeg(heatmap(image, score.map_HW, limit)))
     return Predictions(model=model, images=tuple(scored), unreadable=unreadable)
+
+
+def _free(folder: Path, path: Path) -> Path:
+    """Where the heatmap of a file goes: under its own name, after its folder's where another has that already."""
+    plain = folder / f"{path.stem}.jpg"
+    return folder / f"{path.parent.name}-{path.stem}.jpg" if plain.exists() else plain
 
 
 def _artefact(model: str, settings: Settings) -> tuple[dict[str, bytes], float | None]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
+from detectors.calibration import RecallThreshold, threshold_for_recall
 from detectors.errors import ImageError, InvalidInput
 from detectors.evaluation import (
     Metric,
@@ -47,7 +48,9 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     """How a detector does on a folder in MVTec layout; None where a figure cannot be computed. `intervals`: 95 %, by
     bootstrap. `recall_at_rate`: share of defects above the score that the line's false-alarm rate of the good test
-    images exceed; `false_alarm_rate` and `recall`: at the model's own threshold, which has not seen them.
+    images exceed; `false_alarm_rate` and `recall`: at the model's own threshold, which has not seen them, and likewise
+    `pixel_false_alarm_rate` and `pixel_recall` (shares of pixels); `for_recall`: the threshold for the recall asked for,
+    from the test images.
     """
 
     detector: str
@@ -64,6 +67,10 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     false_alarm_rate: float | None
     recall: float | None
     recall_at_rate: float | None
+    pixel_threshold: float | None
+    pixel_false_alarm_rate: float | None
+    pixel_recall: float | None
+    for_recall: RecallThreshold | None
     kinds: dict[str, Kind]
     fit_s: float
     ms_per_image: float
@@ -91,22 +98,23 @@ class Judgement:
     images: tuple[Judged, ...]
 
 
-def evaluate_folder(folder: Path, config: LineConfig, *, watcher: Watcher) -> Judgement:
-    """Fit on `train/good`, judge `test/*`, with pixel figures where `ground_truth` has masks."""
+def evaluate_folder(folder: Path, config: LineConfig, *, recall: float | None = None, watcher: Watcher) -> Judgement:
+    """Fit on `train/good`, judge `test/*`, with pixel figures where `ground_truth` has masks, and a threshold for a
+    `recall` where one is asked for.
+    """
     train, unreadable = readable(watcher.progress(image_files(folder / "train" / "good"), "read"))
     start = time.perf_counter()
     model = fit_files(train, [str(path) for path in train.paths], config, told=watcher.told)
     fit_s = time.perf_counter() - start
     judged, masks, seconds, faults = _judge(model, folder, watcher)
-    pixels = _pixel_figures(masks, [each.score.map_HW for each in judged])
+    defects = np.array([each.score.peak for each in judged if each.kind != GOOD])
     evaluation = Evaluation(
         detector=config.detector,
         backbone=config.backbone,
         runtime=model.extractor.spec.runtime,
         image_size=config.image_size,
         bank_rows=_bank_rows(model),
-        pixel_auroc=pixels[0],
-        aupro=pixels[1],
+        for_recall=None if recall is None else threshold_for_recall(defects, recall=recall),
         threshold=model.threshold.value,
         fit_s=fit_s,
         ms_per_image=1000 * seconds / len(judged),
@@ -115,6 +123,7 @@ def evaluate_folder(folder: Path, config: LineConfig, *, watcher: Watcher) -> Ju
         notes=model.notes,
         kinds=_kinds(judged, model.threshold.value),
         **_image_figures(judged, model.threshold.value, config),
+        **_pixel_figures(masks, [each.score.map_HW for each in judged], model.pixel_threshold),
     )
     return Judgement(evaluation, model.threshold, tuple(judged))
 
@@ -202,11 +211,13 @@ def _mask(folder: Path, path: Path, image: Image) -> Mask | None:
     return mask
 
 
-def _pixel_figures(masks: Sequence[Mask | None], maps: Sequence[Map]) -> tuple[float | None, float | None]:
-    """Pixel AUROC and AUPRO over the images that have a mask, both brought to 256 x 256 pixels."""
+def _pixel_figures(masks: Sequence[Mask | None], maps: Sequence[Map], threshold: Threshold | None) -> dict[str, Any]:
+    """The fields of an Evaluation that pixels decide, over the images that have a mask, all brought to 256 x 256."""
+    limit = None if threshold is None else threshold.value
     known = [(mask, each) for mask, each in zip(masks, maps, strict=True) if mask is not None]
-    if not any(mask.any() for mask, _ in known):
-        return None, None
+    if not known:
+        names = ("pixel_auroc", "aupro", "pixel_false_alarm_rate", "pixel_recall")
+        return {"pixel_threshold": limit, **dict.fromkeys(names)}
     size = (SIDE_PX, SIDE_PX)
     small = np.stack(
         [np.asarray(Picture.fromarray(mask).resize(size, Picture.Resampling.NEAREST)) for mask, _ in known]
@@ -214,4 +225,11 @@ def _pixel_figures(masks: Sequence[Mask | None], maps: Sequence[Map]) -> tuple[f
     large = np.stack(
         [np.asarray(Picture.fromarray(each).resize(size, Picture.Resampling.BILINEAR)) for _, each in known]
     )
-    return pixel_auroc(small, large), aupro(small, large)
+    good = np.array([not mask.any() for mask, _ in known])
+    return {
+        "pixel_auroc": pixel_auroc(small, large),
+        "aupro": aupro(small, large),
+        "pixel_threshold": limit,
+        "pixel_false_alarm_rate": None if limit is None else _share(large[good] > limit),
+        "pixel_recall": None if limit is None else _share(large[small] > limit),
+    }

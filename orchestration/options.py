@@ -19,6 +19,7 @@ LEAST_MEMORY_BYTES = 512 * 2**20
 _OPTIONS = (
     click.option("--detector", type=click.Choice(DETECTORS), help="The anomaly detector."),
     click.option("--backbone", type=click.Choice(BACKBONES), help="Where patch features come from."),
+    click.option("--layers", help="Layers of the backbone, separated by commas."),
     click.option("--weights", type=click.Path(path_type=Path), help="A file with the backbone's weights."),
     click.option(
         "--image-size", type=click.IntRange(32, 2048), help="Side of the square an image is resized to, pixels."
@@ -56,8 +57,10 @@ def config_of(options: dict[str, Any], *, detector: str, base: LineConfig | None
     given = {
         name: options.get(name) for name in ("backbone", "image_size", "bank", "seed", "runtime", "device", "memory")
     }
-    weights = options.get("weights")
+    weights, layers = options.get("weights"), options.get("layers")
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if weights is not None:
         changes["weights"] = str(weights)
+    if layers is not None:
+        changes["layers"] = tuple(each.strip() for each in layers.split(",") if each.strip())
     return msgspec.structs.replace(base or LineConfig(), detector=chosen, **changes)

@@ -71,13 +71,15 @@ class LineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How one line is run. A line nobody described works with these defaults.
 
     `cold_start_images`: images collected before the first blind model; `retrain_images`: images after a change before a
-    retrain is asked for; `false_alarm_rate`: share of normal images a threshold may flag; `expected_run_length`: images between false
-    drift alarms; `cooldown_s`: quiet time after a request; `auto`: drift retrains without a person; `memory`: bytes a
-    fit may take. `grey`, `crop`, `mask` (a picture: white counts), `tiles` and `overlap_px` as in `Preprocessing`.
+    retrain is asked for; `false_alarm_rate`: share of normal images a threshold may flag; `expected_run_length`: images
+    between false drift alarms; `cooldown_s`: quiet time after a request; `auto`: drift retrains without a person;
+    `memory`: bytes a fit may take; `layers` of the backbone, None for its usual ones. `grey`, `crop`, `mask` (a
+    picture: white counts), `tiles` and `overlap_px` as in `Preprocessing`.
     """
 
     detector: str = "patchcluster"
     backbone: str = "efficientnet_lite0"
+    layers: tuple[str, ...] | None = None
     weights: str | None = None
     image_size: int = 256
     runtime: str = "torch"

@@ -32,9 +32,10 @@ class Server:
 
     def __init__(self) -> None:
         self.model: torch.nn.Module
+        self.embedding: torch.Tensor
 
-    def fit(self, kind: str, paths: list[str], weights: str, rows: int) -> dict[str, object]:
-        """Fit a model on images; `rows`: of the coreset."""
+    def fit(self, kind: str, paths: list[str], weights: str) -> dict[str, object]:
+        """Fit a PaDiM on images; make a PatchCore that has seen them and has no memory bank yet."""
         make = PatchcoreModel if kind == "patchcore" else PadimModel
         self.model = make(backbone="resnet18", layers=["layer2", "layer3"], pre_trained=False)
         state = torch.load(weights)
@@ -44,32 +45,34 @@ class Server:
         self.model.train()
         self.model.feature_extractor.eval()
         with torch.no_grad():
-            patches = sum(len(self.model(_read(path)).reshape(-1, 384)) for path in paths) if kind == "patchcore" else 0
-            if kind == "padim":
-                for path in paths:
-                    self.model(_read(path))
-        start = time.perf_counter()
+            seen = [self.model(_read(path)) for path in paths]
         if kind == "patchcore":
-            self.model.subsample_embedding(rows / patches)
+            self.embedding = torch.cat([each.reshape(-1, each.shape[-1]) for each in seen])
         else:
             self.model.fit()
-        self.model.eval()
-        return {"seconds": time.perf_counter() - start}
+            self.model.eval()
+        return {}
 
-    def score(self, path: str) -> dict[str, object]:
-        """From the file to score and anomaly map."""
+    def embeddings(self, file: str) -> dict[str, object]:
+        """The features of all training patches, kept in a file."""
+        np.save(file, self.embedding.numpy())
+        return {}
+
+    def bank(self, file: str) -> dict[str, object]:
+        """Take the rows of the features whose numbers are in a file as the memory bank."""
+        self.model.memory_bank = self.embedding[torch.from_numpy(np.load(file))].contiguous()
+        self.model.eval()
+        return {}
+
+    def score(self, path: str, file: str | None = None) -> dict[str, object]:
+        """From an image file to score and anomaly map, which `file` is to keep."""
         start = time.perf_counter()
         with torch.inference_mode():
             found = self.model(_read(path))
         seconds = time.perf_counter() - start
+        if file is not None:
+            np.save(file, found.anomaly_map.reshape(256, 256).numpy())
         return {"seconds": seconds, "score": float(found.pred_score.reshape(-1)[0])}
-
-    def map(self, path: str, file: str) -> dict[str, object]:
-        """The anomaly map of an image, kept in a file."""
-        with torch.inference_mode():
-            found = self.model(_read(path))
-        np.save(file, found.anomaly_map.reshape(256, 256).numpy())
-        return {}
 
     def coreset(self, file: str, rows: int) -> dict[str, object]:
         """Greedy coreset of the embeddings in a file; the picks are kept beside it."""

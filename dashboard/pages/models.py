@@ -8,7 +8,7 @@ from dashboard.choosing import chosen_line
 from dashboard.events import CAUSE_IN_WORDS
 from dashboard.frame import show
 from dashboard.queries import Colour
-from dashboard.sources import person, sources, viewer_zone
+from dashboard.sources import person, sources, thumbnail, viewer_zone
 from dashboard.versions import VersionCard, VersionShelf, shelf
 from dashboard.words import clock, figure, plain, share, short
 from detectors.errors import DriftlineError
@@ -17,6 +17,7 @@ from streams.actions import promote, rollback
 
 MARK_COLOURS: dict[str, Colour] = {"champion": "green", "challenger": "blue", "previous": "gray"}
 MARK_SYMBOLS = {"champion": "military_tech", "challenger": "compare_arrows", "previous": "history"}
+INTRUDERS_SHOWN = 6
 _FEEDBACK = "models feedback"
 
 
@@ -90,8 +91,27 @@ def _figures(card: VersionCard, manifest: Manifest) -> None:
     cause = CAUSE_IN_WORDS.get(manifest.cause, manifest.cause)
     features = f"{manifest.features.backbone} at {manifest.features.image_size} px"
     st.caption(f"{plain(manifest.detector)} on {plain(features)} · {plain(manifest.mode)} · cause: {plain(cause)}")
+    for note in manifest.notes:
+        st.caption(plain(short(note, 300)))
+    if manifest.intruders:
+        _intruders(manifest)
     if manifest.left_out:
         _left_out(manifest)
+
+
+def _intruders(manifest: Manifest) -> None:
+    """Training images that look bad, greatest first: a person decides whether they are."""
+    with st.expander(f"Training images that look like intruders ({len(manifest.intruders)})"):
+        st.caption("If they are bad, take them out of the folder and train again.")
+        some = list(manifest.intruders.items())[:INTRUDERS_SHOWN]
+        for column, (key, times) in zip(st.columns(INTRUDERS_SHOWN), some, strict=False):
+            with column:
+                picture = thumbnail(key)
+                if picture.jpeg is None:
+                    st.warning(plain(picture.words), icon=":material/broken_image:")
+                else:
+                    st.image(picture.jpeg, width="stretch")
+                st.caption(f"{times:.2f} x the limit  \n{plain(short(key.rsplit('/', 1)[-1], 32))}")
 
 
 def _left_out(manifest: Manifest) -> None:

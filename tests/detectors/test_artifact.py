@@ -3,6 +3,7 @@
 Real fits, kept small: the packaged EfficientNet-Lite0 on 64 x 64 pixels, 8 x 8 patches.
 """
 
+import dataclasses
 import hashlib
 import json
 import pickle
@@ -117,6 +118,18 @@ def test_packing_again_gives_the_same_bytes(model: Model, files: Files) -> None:
 def test_a_restored_model_packs_to_the_same_bytes(files: Files, cache: ExtractorCache) -> None:
     restored, _ = unpack(files, extractors=cache)
     assert pack(restored, PROVENANCE, golden_image=textures(1, 1)[0]) == files
+
+
+def test_a_version_made_before_one_patch_of_smoothing_keeps_its_scores(model: Model, cache: ExtractorCache) -> None:
+    older = dataclasses.replace(model, sigma=0.5)
+    files = pack(older, PROVENANCE, golden_image=textures(1, 1)[0])
+    manifest = json.loads(files["manifest.json"])
+    for name in ("sigma", "notes", "pixel_threshold", "intruders"):
+        del manifest[name]
+    restored, _ = unpack(files | {"manifest.json": json.dumps(manifest).encode()}, extractors=cache)
+    image = textures(2, 1)
+    assert restored.score(image)[0].peak == pytest.approx(older.score(image)[0].peak, rel=1e-6)
+    assert restored.score(image)[0].peak != pytest.approx(model.score(image)[0].peak, rel=1e-3)
 
 
 def test_a_golden_image_of_the_fit_itself_proves_too(model: Model, cache: ExtractorCache) -> None:

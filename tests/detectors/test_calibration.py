@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import pearson3
+from scipy.stats import norm, pearson3
 
 from detectors.calibration import (
     SKEWNESS,
-    Scores,
-    bulk_scores,
-    image_scores,
+    pixel_threshold,
     reference_from,
     robust_moments,
-    smoothed,
+    threshold_for_recall,
     threshold_from_blind,
     threshold_from_normals,
 )
+from detectors.contract import Maps
 from detectors.errors import InvalidInput
 from detectors.images import ImageStatistics
+from detectors.maps import Scores
 
 MEAN, DEVIATION = 3.3, 0.1
 """Of the logarithm of a good image's score; as measured on magnetic tiles."""
@@ -35,43 +35,6 @@ def good_scores(images: int, rng: np.random.Generator) -> Scores:
 def obtained_rate(threshold: float) -> float:
     """The false-alarm rate on the population that `good_scores` draws from, in closed form."""
     return float(pearson3.sf((math.log(threshold) - MEAN) / DEVIATION, SKEWNESS))
-
-
-def test_the_peak_of_a_single_hot_patch_is_the_middle_of_the_gaussian() -> None:
-    maps_BHW = np.zeros((2, 15, 15), dtype=np.float32)
-    maps_BHW[1, 7, 7] = 100.0
-    weights = np.exp(-0.5 * np.arange(-4, 5) ** 2)
-    expected = 100 * (weights[4] / weights.sum()) ** 2
-    np.testing.assert_allclose(image_scores(maps_BHW, sigma=1.0), [0.0, expected], rtol=1e-5)
-
-
-def test_without_smoothing_the_peak_is_the_maximum() -> None:
-    maps_BHW = np.random.default_rng(0).random((3, 5, 4)).astype(np.float32)
-    np.testing.assert_array_equal(image_scores(maps_BHW, sigma=0.0), maps_BHW.max(axis=(1, 2)))
-
-
-def test_maps_are_smoothed_one_by_one() -> None:
-    maps_BHW = np.random.default_rng(0).random((3, 5, 4)).astype(np.float32)
-    alone = np.concatenate([smoothed(maps_BHW[i : i + 1], sigma=1.0) for i in range(3)])
-    np.testing.assert_array_equal(smoothed(maps_BHW, sigma=1.0), alone)
-
-
-def test_bulk_is_the_median_patch() -> None:
-    maps_BHW = np.array([[[1, 2, 3], [4, 5, 600]]], dtype=np.float32)
-    assert bulk_scores(maps_BHW).tolist() == [3.5]
-
-
-@pytest.mark.parametrize("shape", [(4, 4), (1, 0, 4), (2, 3, 4, 5)])
-def test_maps_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InvalidInput, match="images, rows, columns"):
-        image_scores(np.ones(shape, dtype=np.float32), sigma=1.0)
-
-
-def test_maps_that_are_not_finite_and_negative_sigmas_are_refused() -> None:
-    with pytest.raises(InvalidInput, match="NaN"):
-        bulk_scores(np.full((1, 2, 2), np.nan, dtype=np.float32))
-    with pytest.raises(InvalidInput, match="sigma -1"):
-        smoothed(np.ones((1, 2, 2), dtype=np.float32), sigma=-1.0)
 
 
 @pytest.mark.parametrize("images", [20, 50, 150])
@@ -186,3 +149,63 @@ def test_a_reference_needs_one_of_each_and_a_normal_image() -> None:
         reference_from(maps_BHW, statistics[:1], np.zeros(2, dtype=np.bool_))
     with pytest.raises(InvalidInput, match="all 2 images are suspects"):
         reference_from(maps_BHW, statistics, np.ones(2, dtype=np.bool_))
+
+
+@pytest.mark.parametrize(("defects", "recall"), [(30, 0.9), (100, 0.95), (100, 0.5)])
+def test_a_threshold_for_recall_obtains_it_on_unseen_defects(defects: int, recall: float) -> None:
+    rng = np.random.default_rng(defects)
+    obtained, held = [], []
+    for _ in range(300):
+        made = threshold_for_recall(rng.random(defects), recall=recall)  # of the uniform, 1 - value is the recall
+        obtained.append(1 - made.value)
+        held.append(made.low <= 1 - made.value <= made.high)
+    assert recall - 0.01 <= np.mean(obtained) <= recall + 1 / defects
+    assert 0.92 <= np.mean(held) <= 0.98
+
+
+def test_a_recall_that_the_known_defects_cannot_show_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"18 defects, a threshold for a recall of 0.95 needs 19"):
+        threshold_for_recall(np.arange(18.0), recall=0.95)
+    assert threshold_for_recall(np.arange(19.0), recall=0.95).value == 0.0
+    with pytest.raises(InvalidInput, match="recall 1"):
+        threshold_for_recall(np.arange(19.0), recall=1.0)
+
+
+def good_maps(images: int, rng: np.random.Generator) -> Maps:
+    """Log-normal patches of images that differ as wholes."""
+    logs_BHW = 0.1 * rng.normal(size=(images, 1, 1)) + 0.3 * rng.normal(size=(images, 16, 16))
+    return np.exp(logs_BHW).astype(np.float32)
+
+
+@pytest.mark.parametrize("images", [10, 40])
+@pytest.mark.parametrize("rate", [0.1, 0.01, 0.001])
+def test_a_pixel_threshold_obtains_its_rate_on_unseen_patches(images: int, rate: float) -> None:
+    rng = np.random.default_rng(images)
+    population = norm(scale=math.hypot(0.1, 0.3))
+    nobody = np.zeros(images, dtype=np.bool_)
+    obtained, held = [], []
+    for _ in range(40):
+        made = pixel_threshold(good_maps(images, rng), nobody, false_alarm_rate=rate, seed=0)
+        obtained.append(population.sf(math.log(made.value)))
+        held.append(made.low <= obtained[-1] <= made.high)
+    assert np.mean(obtained) == pytest.approx(rate, rel=0.5 if rate * images < 0.05 else 0.2)
+    assert np.mean(held) >= 0.75
+
+
+def test_a_pixel_threshold_counts_neither_suspects_nor_what_is_outside() -> None:
+    rng = np.random.default_rng(0)
+    maps_BHW = good_maps(20, rng)
+    inside_HW = np.ones((16, 16), dtype=np.bool_)
+    inside_HW[:2] = False
+    suspects_B = np.arange(20) < 3
+    plain = pixel_threshold(maps_BHW[3:, 2:], suspects_B[3:], false_alarm_rate=0.01, seed=0)
+    maps_BHW[:3], maps_BHW[:, :2] = 900.0, 900.0
+    assert pixel_threshold(maps_BHW, suspects_B, false_alarm_rate=0.01, seed=0, inside_HW=inside_HW) == plain
+    assert plain.images == 17
+
+
+def test_patches_that_are_all_alike_give_that_value() -> None:
+    nobody = np.zeros(6, dtype=np.bool_)
+    for rate in (0.01, 0.1):
+        made = pixel_threshold(np.ones((6, 4, 4), np.float32), nobody, false_alarm_rate=rate, seed=0)
+        assert made.value == 1.0

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from detectors.calibration import bulk_scores, image_scores
 from detectors.errors import InvalidInput
 from detectors.features import FeatureExtractor, load_extractor
 from detectors.fitting import NEAR_DUPLICATE, SUSPECT, fit_model
 from detectors.images import Image, statistics
+from detectors.maps import bulk_scores, image_scores
 from detectors.model import Model, detector_from, heatmap
 
 SIDE_PX = 64

@@ -7,12 +7,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from detectors.calibration import SIGMA
 from detectors.errors import InvalidInput
 from detectors.features import FeatureExtractor, load_extractor
 from detectors.fitting import fit_model
 from detectors.images import Image
 from detectors.manifest import Preprocessing
+from detectors.maps import SIGMA
 from detectors.model import Model, detector_from
 from detectors.preprocessing import Frame, Preparation, packed_mask
 

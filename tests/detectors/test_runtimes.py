@@ -1,5 +1,7 @@
 """OpenVINO and 8 bits: the features of torch, made once, used only where they rank alike, proved when loaded."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +124,16 @@ def test_threads_may_share_a_compiled_network(openvino: FeatureExtractor) -> Non
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda image: openvino.extract([image])[0], IMAGES * 3))
     np.testing.assert_array_equal(np.stack(found), np.concatenate([expected] * 3))
+
+
+def test_nothing_is_reported_to_anybody() -> None:
+    """In a process of its own: NNCF is silent under pytest whatever we do."""
+    script = (
+        "import sys; from detectors.features import load_extractor; load_extractor(image_size=64, runtime='openvino');"
+        "import nncf; print([name for name in sys.modules if name.startswith('openvino_telemetry.')])"
+    )
+    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    assert said.strip() == "[]"
 
 
 def test_what_is_no_network_is_refused() -> None:

@@ -1,6 +1,10 @@
 """The commands on folders, as a user types them: train, predict, blind, evaluate, models, doctor."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +12,8 @@ import numpy as np
 import pytest
 
 from detectors.images import Image, encode_png
+from detectors.registry import Registry
+from detectors.store import FolderStore
 from orchestration.cli import driftline
 from orchestration.console import run
 from tests.streams.scoring_line import texture
@@ -54,7 +60,9 @@ def test_a_line_is_trained_predicted_promoted_and_rolled_back(
     mvtec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = answer(capsys, "train", mvtec / "train" / "good", "--line", "press-4/door", *SMALL)
+    screening = first.pop("screening")
     assert first == {"line": "press-4/door", "version": 1, "champion": 1}
+    assert (screening["images"], screening["intruders"], screening["without"]) == (16, [], None)
     second = answer(
         capsys, "train", mvtec / "train" / "good", "--line", "press-4/door", *SMALL, "--detector", "patchcluster"
     )
@@ -108,8 +116,11 @@ def test_evaluate_gives_every_figure_of_the_contract(
         "detector backbone image_size bank_rows image_auroc pixel_auroc aupro aupr f1_max threshold false_alarm_rate recall "
         "fit_s ms_per_image images intervals"
     )
-    more = {"runtime", "recall_at_rate", "kinds", "unreadable", "notes"}
-    assert set(found) == set(names.split()) | more
+    pixels = {"pixel_threshold", "pixel_false_alarm_rate", "pixel_recall"}
+    more = {"runtime", "recall_at_rate", "kinds", "unreadable", "notes", "for_recall"}
+    assert set(found) == set(names.split()) | pixels | more
+    assert found["pixel_false_alarm_rate"] < 0.1
+    assert found["pixel_recall"] > 0.5
     assert found["image_auroc"] == 1.0
     assert found["pixel_auroc"] > 0.9
     assert 0.5 < found["aupro"] <= 1.0
@@ -157,3 +168,72 @@ def test_what_this_machine_cannot_do_is_said(
 ) -> None:
     assert run(driftline, ["evaluate", str(mvtec), *options]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_threshold_for_a_stated_recall(mvtec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, "evaluate", mvtec, "--recall", "0.8", "--report", tmp_path / "report.html", *SMALL)
+    made = found["for_recall"]
+    assert (made["recall"], made["images"]) == (0.8, 6)
+    assert made["low"] < 0.8 < made["high"]
+    assert "threshold for a recall of 80.0%" in (tmp_path / "report.html").read_text()
+    assert run(driftline, ["evaluate", str(mvtec), "--recall", "0.99", *SMALL]) == 2
+    assert "6 defects, a threshold for a recall of 0.99 needs 99" in capsys.readouterr().err
+
+
+def test_training_lists_what_looks_like_an_intruder(
+    mvtec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    intruder = mvtec / "train" / "good" / "scratched.png"
+    intruder.write_bytes(encode_png(scratched(90)))
+    found = answer(capsys, "train", intruder.parent, "--line", "door", "--report", tmp_path / "look.html", *SMALL)
+    screening = found["screening"]
+    assert [each["path"] for each in screening["intruders"]] == [str(intruder)]
+    assert screening["intruders"][0]["score"] > 1.1
+    assert screening["without"]["threshold"] < screening["threshold"]
+    assert screening["without"]["flagged"] == 1
+    page = (tmp_path / "look.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert "1 of them are flagged" in page
+    kept = answer(capsys, "models", "show", "door@1")["manifest"]["intruders"]
+    assert list(kept.values()) == [screening["intruders"][0]["score"]]
+
+
+def test_a_sweep_marks_what_nothing_beats(mvtec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    points = answer(
+        capsys, "sweep", mvtec, "--vary", "layers=block2,block2+block4", "--vary", "seed=0,1",
+        "--report", tmp_path / "sweep.html", "--image-size", "64", "--bank", "100",
+    )["points"]  # fmt: skip
+    assert {each["setting"]["layers"] for each in points} == {"block2", "block2,block4"}
+    assert any(each["front"] for each in points)
+    assert all(0.5 < each["image_auroc"] <= 1 and each["memory_bytes"] > 10**8 for each in points)
+    assert (tmp_path / "sweep.html").read_text().count("<circle") == 2
+    assert run(driftline, ["sweep", str(mvtec), "--vary", "colour=red"]) == 2
+    assert "write NAME=VALUE,VALUE with a name of detector, backbone" in capsys.readouterr().err
+    assert run(driftline, ["sweep", str(mvtec), "--vary", "layers=block99"]) == 2
+    assert "choose, each once, from block0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("detector", ["patchcore", "padim", "dfkde", "patchcluster"])
+def test_a_fit_stops_at_ctrl_c_within_a_second_and_leaves_nothing(mvtec: Path, home: Path, detector: str) -> None:
+    """As a user presses it: the command in a process of its own, at work on more images than it can be done with."""
+    folder = mvtec / "train" / "good"
+    for number in range(16, 80):
+        (folder / f"{number}.png").write_bytes(encode_png(texture(number)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestration", "train", str(folder), "--line", "door", "--detector", detector,
+         "--bank", "20000"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not any((home / "objects").rglob("*.png")) and time.monotonic() < until:  # it has begun to read
+        time.sleep(0.05)
+    time.sleep(4.0)
+    pressed = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    taken = time.monotonic() - pressed
+    assert process.returncode == 130, errors
+    assert errors.strip().splitlines()[-1] == "driftline: interrupted"
+    assert taken < 2.0  # a second where nothing else runs
+    assert Registry(FolderStore(home / "objects")).lines() == []
+    assert not list(home.rglob("*.tmp"))
