@@ -40,8 +40,8 @@ def mask(folder: Path, path: Path) -> NDArray[np.bool_] | None:
     file = folder / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
     if not file.exists():
         return None
-    with Picture.open(file) as picture:
-        return np.asarray(picture.convert("L").resize(SIDE, Picture.Resampling.NEAREST)) > 127
+    mask_HW = decode(file.read_bytes())[..., 0] > 127
+    return np.asarray(Picture.fromarray(mask_HW).resize(SIDE, Picture.Resampling.NEAREST))
 
 
 def figures(folder: Path, peaks: list[float], maps: list[Maps]) -> tuple[float, float, float]:

@@ -38,7 +38,7 @@ CALIBRATION_SEED = 0
 
 FEATURES_HELD = 3.0
 """Bytes a fit takes at most for each byte of features: the features, a centred copy in the coreset, and what searches
-and sorts need beside them. Measured by `tests/detectors/test_memory.py`."""
+and sorts need beside them. Measured by `tests/detectors/test_fitting.py`."""
 
 FIXED_BYTES = 300 * 2**20
 """What a fit takes beside that: kernels compiled, one image on its way through the backbone, the bank and its index."""

@@ -65,8 +65,8 @@ def words(screening: Screening) -> str:
 
 def _change(screening: Screening, without: Without) -> str:
     return (
-        f"without them the threshold is {without.threshold:.4g} instead of {screening.threshold:.4g}, and "
-        f"{without.flagged} of them are flagged. Look at them; if they are bad, move them away and train again."
+        f"Without them the threshold is {without.threshold:.4g} instead of {screening.threshold:.4g}, and a model that has "
+        f"not learnt them flags {without.flagged} of them. If they are bad, move them away and train again."
     )
 
 

@@ -43,7 +43,8 @@ class _Run(msgspec.Struct, frozen=True):
 
 
 def varied(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """What `--vary NAME=VALUE,VALUE` options say; layers are joined by `+`. Raises InvalidInput for others.
+    """What `--vary NAME=VALUE,VALUE` options say; layers are joined by `+`, and a backbone may bring its weights as
+    `resnet18:FILE`. Raises InvalidInput for others.
 
     >>> varied(["bank=1000,4000", "layers=block2+block4"])
     {'bank': ('1000', '4000'), 'layers': ('block2,block4',)}
@@ -76,7 +77,7 @@ def sweep(
 
 
 def _run(folder: Path, fixed: Sequence[str], setting: Mapping[str, str]) -> _Run:
-    options = [part for name, value in setting.items() for part in (f"--{name.replace('_', '-')}", value)]
+    options = [part for name, value in setting.items() for part in _option(name, value)]
     command = [sys.executable, "-m", "orchestration", "evaluate", str(folder), "--json", *fixed, *options]
     with TemporaryFile() as said, TemporaryFile() as errors:
         process = subprocess.Popen(command, stdout=said, stderr=errors)
@@ -94,6 +95,18 @@ def _run(folder: Path, fixed: Sequence[str], setting: Mapping[str, str]) -> _Run
             raise InvalidInput(f"{' '.join(options)}: {lines[-1] if lines else f'status {process.returncode}'}")
         run = msgspec.json.decode(said.read(), type=_Run)
     return msgspec.structs.replace(run, memory_bytes=usage.ru_maxrss * 1024)
+
+
+def _option(name: str, value: str) -> list[str]:
+    """As `evaluate` takes it.
+
+    >>> _option("backbone", "resnet18:w.pth")
+    ['--backbone', 'resnet18', '--weights', 'w.pth']
+    """
+    if name == "backbone" and ":" in value:
+        backbone, _, weights = value.partition(":")
+        return ["--backbone", backbone, "--weights", weights]
+    return [f"--{name.replace('_', '-')}", value]
 
 
 def _point(setting: dict[str, str], runs: Sequence[_Run]) -> Point:
@@ -120,7 +133,8 @@ def words(setting: Mapping[str, str]) -> str:
     >>> words({"bank": "1000", "runtime": "torch"})
     'bank 1000, runtime torch'
     """
-    return ", ".join(f"{name} {value}" for name, value in setting.items()) or "the defaults"
+    shown = {name: value.partition(":")[0] if name == "backbone" else value for name, value in setting.items()}
+    return ", ".join(f"{name} {value}" for name, value in shown.items()) or "the defaults"
 
 
 def report(points: Sequence[Point], title: str) -> str:

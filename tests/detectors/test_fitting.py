@@ -138,8 +138,8 @@ from detectors.model import detector_from
 from tests.detectors.test_fitting import Textures
 
 name, count, memory = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-extractor = load_extractor(image_size=256)
-images = Textures(count, 256)
+extractor = load_extractor(image_size=128)
+images = Textures(count, 128)
 extractor.extract([images[0]])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 fit_model(
@@ -154,11 +154,11 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 @pytest.mark.parametrize("detector", sorted(DETECTORS))
 def test_a_fit_stays_within_its_memory(detector: str) -> None:
     """Peak of the whole process over what it had before the fit, in a process of its own."""
-    memory = 1200 * 2**20
+    memory = 512 * 2**20
     grown = [
         int(subprocess.run([sys.executable, "-c", MEASURED, detector, str(count), str(memory)],
                            check=True, capture_output=True, text=True).stdout)
-        for count in (320, 480)
+        for count in (420, 640)
     ]  # fmt: skip
     assert max(grown) <= memory
     assert grown[1] < grown[0] + 0.1 * memory

@@ -193,7 +193,7 @@ def test_training_lists_what_looks_like_an_intruder(
     assert screening["without"]["flagged"] == 1
     page = (tmp_path / "look.html").read_text()
     assert page.count("data:image/jpeg;base64,") == 2
-    assert "1 of them are flagged" in page
+    assert "flags 1 of them" in page
     kept = answer(capsys, "models", "show", "door@1")["manifest"]["intruders"]
     assert list(kept.values()) == [screening["intruders"][0]["score"]]
 
