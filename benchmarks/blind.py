@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from detectors.blind import mean_distances
 from detectors.contract import Patches
+from detectors.duplicates import same_parts
 from detectors.features import load_extractor
 from detectors.images import decode
 from detectors.maps import image_scores
@@ -47,14 +48,17 @@ def brute(patches_BHWD: Patches, counts: tuple[int, ...], rows: int | None, seed
     cells = np.arange(images * height * width)
     if rows is not None:
         cells = np.sort(np.random.default_rng(seed).choice(cells, rows, replace=False))
-    owners_M = (cells // (height * width)).astype(np.int32)
-    means_KBP = mean_distances(points_BPD, points_BPD.reshape(-1, dimensions)[cells], owners_M, counts)
+    owners_M = cells // (height * width)
+    means_KBP = mean_distances(
+        points_BPD, points_BPD.reshape(-1, dimensions)[cells], np.arange(images), owners_M, counts
+    )
     return np.stack([image_scores(means_BP.reshape(images, height, width)) for means_BP in means_KBP])
 
 
 def one_class(patches_BHWD: Patches, bad_B: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Scores of a PatchCore that was given the good images alone: those left out one by one, the bad ones as they are."""
-    detector = PatchCore(bank=4000, seed=0).fit(patches_BHWD[~bad_B])
+    """Scores of a PatchCore that was given the good images alone: those left out part by part, the bad ones as they are."""
+    good_BHWD = patches_BHWD[~bad_B]
+    detector = PatchCore(bank=4000, seed=0).fit(good_BHWD, same_parts(good_BHWD))
     scores_B = np.empty(len(bad_B))
     scores_B[~bad_B] = image_scores(detector.left_out_maps())
     scores_B[bad_B] = image_scores(detector.anomaly_maps(patches_BHWD[bad_B]))
@@ -79,7 +83,7 @@ def table(data: Path) -> None:
                 ]
                 bad_B = np.arange(size) >= size - spoilt
                 patches = known[chosen]
-                detector = PatchCluster(seed=seed).fit(patches)
+                detector = PatchCluster(seed=seed).fit(patches, same_parts(patches))
                 flagged.append(float(detector.suspects()[~bad_B].mean()))
                 if spoilt == 0:
                     continue
@@ -114,7 +118,7 @@ def speed(data: Path, size: int) -> None:
     bad_B = np.arange(size) >= size - spoilt
     PatchCluster(seed=0).fit(patches[:10])  # compiles
     start = time.perf_counter()
-    detector = PatchCluster(seed=0).fit(patches)
+    detector = PatchCluster(seed=0).fit(patches, same_parts(patches))
     ours = time.perf_counter() - start
     start = time.perf_counter()
     (scores_B,) = brute(patches, (int(detector.state().parameters["neighbours"]),), None, 0)

@@ -1,6 +1,6 @@
 """What a blind fit looks at: distances to many numbers of neighbours at once, and who stands out from most.
 
-All of it ranks one batch of images against itself, each image without its own patches.
+All of it ranks one batch of images against itself, each image without the patches of its own part.
 
 Shape legend: B images, P patches an image, D feature dimensions, C components, M bank rows, K numbers of neighbours.
 """
@@ -11,7 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from detectors.contract import Patches
+from detectors.components import principal_components, projected
+from detectors.contract import Parts, Patches
 
 COMPONENTS = 96
 """Principal components that a batch is ranked in; the model itself works on whole features."""
@@ -23,23 +24,17 @@ Doubles = NDArray[np.float64]
 
 def reduced(patches_BHWD: Patches, rng: np.random.Generator) -> Patches:
     """The first principal components of every patch, `(B, P, C)`, centred; components from a random sample."""
-    images, height, width, dimensions = patches_BHWD.shape
-    points_ND = patches_BHWD.reshape(-1, dimensions)
+    points_ND = patches_BHWD.reshape(-1, patches_BHWD.shape[3])
     sample_SD = points_ND[rng.choice(len(points_ND), min(len(points_ND), _SAMPLED), replace=False)]
-    mean_D = sample_SD.mean(axis=0, dtype=np.float64).astype(np.float32)
-    centred_SD = (sample_SD - mean_D).astype(np.float64)
-    _, vectors_DD = np.linalg.eigh(centred_SD.T @ centred_SD)
-    components_DC = np.ascontiguousarray(vectors_DD[:, ::-1][:, :COMPONENTS], dtype=np.float32)
-    points_BPC = np.empty((images, height * width, components_DC.shape[1]), np.float32)
-    for image, patches_HWD in enumerate(patches_BHWD):
-        np.matmul(patches_HWD.reshape(-1, dimensions) - mean_D, components_DC, out=points_BPC[image])
-    return points_BPC
+    return projected(patches_BHWD, *principal_components(sample_SD[None, None], COMPONENTS))
 
 
-def mean_distances(points_BPC: Patches, bank_MC: Patches, owner_M: NDArray[np.int32], counts: Sequence[int]) -> Patches:
-    """Mean distance of every patch to its `counts` nearest bank rows of other images, `(K, B, P)`, float32.
+def mean_distances(
+    points_BPC: Patches, bank_MC: Patches, parts_B: Parts, givers_M: Parts, counts: Sequence[int]
+) -> Patches:
+    """Mean distance of every patch to its `counts` nearest bank rows of other parts, `(K, B, P)`, float32.
 
-    `owner_M` is the image each row is from; `counts` ascend. Where fewer rows are left, all of them count.
+    `givers_M` is the part each row is from; `counts` ascend. Where fewer rows are left, all of them count.
     """
     images, patches, _ = points_BPC.shape
     bank_squares_M = np.einsum("mc,mc->m", bank_MC, bank_MC)
@@ -49,7 +44,7 @@ def mean_distances(points_BPC: Patches, bank_MC: Patches, owner_M: NDArray[np.in
         squares_PM *= -2
         squares_PM += bank_squares_M
         squares_PM += np.einsum("pc,pc->p", points_PC, points_PC)[:, None]
-        squares_PM[:, owner_M == image] = np.inf
+        squares_PM[:, givers_M == parts_B[image]] = np.inf
         _nearest_means(squares_PM, np.asarray(counts), means_KBP[:, image])
     return means_KBP
 

@@ -1,26 +1,23 @@
-"""From the scores of a fit to thresholds that say what they will obtain, for images and for pixels, and to the drift
-reference.
+"""From the scores of a fit to thresholds that say what they will obtain, for images and for pixels.
 
 Light: numpy and scipy only. Shape legend: B images, H x W patch grid, N patches, R resamples.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, norm, pearson3, t
 
-from detectors.contract import Maps
+from detectors.contract import Maps, Parts
 from detectors.errors import InvalidInput
-from detectors.manifest import DriftReference, Threshold
-from detectors.maps import SIGMA, Scores, bulk_scores, check_maps, image_scores
+from detectors.manifest import Threshold
+from detectors.maps import Scores, check_maps
 from detectors.tails import TAIL, greatest, tail_value
 
 LEAST_IMAGES = 5
-"""Scores from fewer images say nothing about a tail."""
+"""Scores from images of fewer different parts say nothing about a tail."""
 
 RESAMPLES = 500
 """Bootstrap resamples behind the interval of a threshold."""
@@ -44,23 +41,9 @@ class RecallThreshold(msgspec.Struct, frozen=True, kw_only=True):
     images: int
 
 
-class PixelStatistics(Protocol):
-    """What `images.statistics` says of an image's pixels, in 0..255."""
-
-    @property
-    def mean(self) -> float:
-        """Mean grey."""
-
-    @property
-    def contrast(self) -> float:
-        """Standard deviation of grey."""
-
-    @property
-    def sharpness(self) -> float:
-        """Standard deviation of the Laplacian of grey."""
-
-
-def threshold_from_normals(scores: Scores, *, false_alarm_rate: float, seed: int) -> Threshold:
+def threshold_from_normals(
+    scores: Scores, *, false_alarm_rate: float, seed: int, parts_B: Parts | None = None
+) -> Threshold:
     """The threshold that `false_alarm_rate` of unseen normal images exceed, from left-out scores of normal images.
 
     The logarithm of a good image's score is taken as Pearson III of skewness `SKEWNESS`. The threshold lies as many
@@ -69,7 +52,10 @@ def threshold_from_normals(scores: Scores, *, false_alarm_rate: float, seed: int
     however small n is: an empirical quantile of 50 scores cannot speak about one image in a hundred. `low`..`high` is
     the 95 % interval of the rate it obtains, by parametric bootstrap from `seed`.
 
-    Raises InvalidInput for fewer than `LEAST_IMAGES` scores, for negative or non-finite ones, and for a rate outside
+    Where images show parts again (`parts_B`), n counts the parts, and each part weighs the same. Scores of one part
+    must come from a model that has not seen it.
+
+    Raises InvalidInput for scores of fewer than `LEAST_IMAGES` parts, for negative or non-finite ones, and for a rate outside
     0..0.5. Constant scores give that constant: nothing seen exceeds it.
 
     >>> scores = np.exp(np.random.default_rng(0).normal(0.0, 0.1, 100))
@@ -77,11 +63,12 @@ def threshold_from_normals(scores: Scores, *, false_alarm_rate: float, seed: int
     >>> round(made.value, 1), made.low < 0.01 < made.high
     (1.3, True)
     """
-    _check_scores(scores, false_alarm_rate)
-    logs = _logs(scores)
-    factor, low, high = _prediction(len(scores), false_alarm_rate, seed)
+    weights = _weights(len(scores), parts_B)
+    _check_scores(scores, weights, false_alarm_rate)
+    mean, deviation = _moments(_logs(scores), weights)
+    factor, low, high = _prediction(_parts(weights), false_alarm_rate, seed)
     return Threshold(
-        value=_beyond(float(logs.mean()), factor * float(logs.std(ddof=1)), float(scores.max())),
+        value=_beyond(mean, factor * deviation, float(scores.max())),
         false_alarm_rate=false_alarm_rate,
         low=low,
         high=high,
@@ -91,7 +78,7 @@ def threshold_from_normals(scores: Scores, *, false_alarm_rate: float, seed: int
 
 
 def threshold_from_blind(
-    scores: Scores, suspects: NDArray[np.bool_], *, false_alarm_rate: float, seed: int
+    scores: Scores, suspects: NDArray[np.bool_], *, false_alarm_rate: float, seed: int, parts_B: Parts | None = None
 ) -> Threshold:
     """As `threshold_from_normals`, from the left-out scores of a blind fit: some of the images are bad, nobody knows
     which.
@@ -104,16 +91,16 @@ def threshold_from_blind(
     """
     if len(suspects) != len(scores):
         raise InvalidInput(f"{len(scores)} scores but {len(suspects)} suspicions; give one of each an image")
-    _check_scores(scores, false_alarm_rate)
     kept = scores[~suspects]
-    _check_scores(kept, false_alarm_rate)
+    weights = _weights(len(kept), None if parts_B is None else parts_B[~suspects])
+    _check_scores(kept, weights, false_alarm_rate)
     logs = _logs(kept)
-    median, spread = robust_moments(logs)
-    trusted = logs[logs <= median + TRIM * spread]
-    mean, deviation = _untruncated(trusted)
-    factor, low, high = _prediction(len(kept), false_alarm_rate, seed)
+    median, spread = robust_moments(logs, weights)
+    trusted_B = logs <= median + TRIM * spread
+    mean, deviation = _untruncated(*_moments(logs[trusted_B], weights[trusted_B]))
+    factor, low, high = _prediction(_parts(weights), false_alarm_rate, seed)
     return Threshold(
-        value=_beyond(mean, factor * deviation, float(np.exp(trusted.max()))),
+        value=_beyond(mean, factor * deviation, float(np.exp(logs[trusted_B].max()))),
         false_alarm_rate=false_alarm_rate,
         low=low,
         high=high,
@@ -159,16 +146,17 @@ def pixel_threshold(
     false_alarm_rate: float,
     seed: int,
     inside_HW: NDArray[np.bool_] | None = None,
+    parts_B: Parts | None = None,
 ) -> Threshold:
     """The map value that `false_alarm_rate` of the patches of unseen normal images exceed, from left-out smoothed maps.
 
     Rates below `TAIL` are read from a generalised Pareto distribution of what exceeds that quantile (peaks over
     threshold; probability-weighted moments, Hosking and Wallis 1987, equation 8), others from the patches themselves.
-    `low`..`high` is the interval of the rate it obtains, by drawing images anew: patches of one image depend on each
-    other. It held the rate in 85 to 97 of 100 simulated cases (10 to 100 images). Suspects do not count, nor do patches
-    that are not `inside_HW`; `images` counts images.
+    `low`..`high` is the interval of the rate it obtains, by drawing parts anew (`parts_B`; without them images): patches
+    of one part depend on each other. It held the rate in 85 to 97 of 100 simulated cases (10 to 100 images). Suspects do
+    not count, nor do patches that are not `inside_HW`; `images` counts images.
 
-    Raises InvalidInput for maps that are not finite `(B, H, W)`, for fewer than `LEAST_IMAGES` images that are no
+    Raises InvalidInput for maps that are not finite `(B, H, W)`, for fewer than `LEAST_IMAGES` parts that are no
     suspects, and for a rate outside 0..0.5.
 
     >>> maps_BHW = np.random.default_rng(0).exponential(size=(40, 16, 16)).astype(np.float32)
@@ -178,15 +166,18 @@ def pixel_threshold(
     """
     check_maps(maps_BHW)
     kept_BHW = maps_BHW[~suspects_B]
-    _check_count(len(kept_BHW), false_alarm_rate)
+    parts_K = np.arange(len(kept_BHW)) if parts_B is None else np.unique(parts_B[~suspects_B], return_inverse=True)[1]
+    _check_count(len(np.unique(parts_K)), false_alarm_rate)
     patches_BP = kept_BHW.reshape(len(kept_BHW), -1) if inside_HW is None else kept_BHW[:, inside_HW]
     values_N, owners_N = greatest(patches_BP, max(4 * TAIL, min(1.0, 3 * false_alarm_rate)))
     value = tail_value(values_N, np.ones(len(values_N)), false_alarm_rate, patches_BP.size)
     rng = np.random.default_rng(seed)
     rates = []
     for _ in range(RESAMPLES):
-        drawn_B = np.bincount(rng.integers(0, len(patches_BP), len(patches_BP)), minlength=len(patches_BP))
-        limit = tail_value(values_N, drawn_B[owners_N].astype(np.float64), false_alarm_rate, patches_BP.size)
+        parts = int(parts_K.max()) + 1
+        drawn_K = np.bincount(rng.integers(0, parts, parts), minlength=parts)[parts_K]
+        weights_N, size = drawn_K[owners_N].astype(np.float64), int(drawn_K.sum()) * patches_BP.shape[1]
+        limit = tail_value(values_N, weights_N, false_alarm_rate, size)
         rates.append(np.searchsorted(-values_N, -limit) / patches_BP.size)
     low, high = np.quantile(rates, [0.025, 0.975])
     return Threshold(
@@ -199,49 +190,50 @@ def pixel_threshold(
     )
 
 
-def robust_moments(values: Scores) -> tuple[float, float]:
-    """Median and 1.4826 x median absolute deviation: mean and standard deviation of normal data that half of may be
-    spoilt.
+def robust_moments(values: Scores, weights: Scores | None = None) -> tuple[float, float]:
+    """Median and 1.4826 x median absolute deviation, weighted: mean and standard deviation of normal data that half of
+    may be spoilt.
 
     >>> robust_moments(np.array([1.0, 2.0, 3.0, 4.0, 1000.0]))
     (3.0, 1.4826)
     """
-    median = float(np.median(values))
-    return median, float(1.4826 * np.median(np.abs(values - median)))
+    weights = np.ones(len(values)) if weights is None else weights
+    median = _median(values, weights)
+    return median, 1.4826 * _median(np.abs(values - median), weights)
 
 
-def reference_from(
-    maps_BHW: Maps,
-    statistics: Sequence[PixelStatistics],
-    suspects: NDArray[np.bool_],
-    *,
-    inside_HW: NDArray[np.bool_] | None = None,
-    sigma: float = SIGMA,
-) -> DriftReference:
-    """What the line looks like to its own model: signals of the images of the fit, each left out; suspects do not
-    enter.
-
-    Raises InvalidInput where the three differ in length or every image is a suspect.
-    """
-    if not len(maps_BHW) == len(statistics) == len(suspects):
-        raise InvalidInput(
-            f"{len(maps_BHW)} maps, {len(statistics)} statistics, {len(suspects)} suspicions; give one of each an image"
-        )
-    kept = np.flatnonzero(~suspects).tolist()
-    if len(kept) == 0:
-        raise InvalidInput(f"all {len(suspects)} images are suspects; there is no normal image to refer to")
-    return DriftReference(
-        peak=tuple(image_scores(maps_BHW, sigma=sigma)[kept].tolist()),
-        bulk=tuple(bulk_scores(maps_BHW, inside_HW)[kept].tolist()),
-        mean=tuple(float(statistics[i].mean) for i in kept),
-        contrast=tuple(float(statistics[i].contrast) for i in kept),
-        sharpness=tuple(float(statistics[i].sharpness) for i in kept),
-    )
+def _median(values: Scores, weights: Scores) -> float:
+    """Half of the weight lies below it, between the two values in the middle where it falls between them."""
+    order = np.argsort(values, kind="stable")
+    middles = np.cumsum(weights[order]) - weights[order] / 2
+    return float(np.interp(weights.sum() / 2, middles, values[order]))
 
 
-def _check_scores(scores: Scores, false_alarm_rate: float) -> None:
+def _weights(images: int, parts_B: Parts | None) -> Scores:
+    """What each image weighs, so that every part weighs 1, `(B,)`."""
+    if parts_B is None:
+        return np.ones(images)
+    if len(parts_B) != images:
+        raise InvalidInput(f"{images} scores but {len(parts_B)} parts; give one of each an image")
+    _, numbers_B, sizes = np.unique(parts_B, return_inverse=True, return_counts=True)
+    weights: Scores = 1.0 / sizes[numbers_B]
+    return weights
+
+
+def _parts(weights: Scores) -> int:
+    return round(float(weights.sum()))
+
+
+def _moments(logs: Scores, weights: Scores) -> tuple[float, float]:
+    """Weighted mean and standard deviation, as of one value a part."""
+    total = float(weights.sum())
+    mean = float((weights * logs).sum() / total)
+    return mean, float(np.sqrt((weights * (logs - mean) ** 2).sum() / (total - 1)))
+
+
+def _check_scores(scores: Scores, weights: Scores, false_alarm_rate: float) -> None:
     _check_finite(scores)
-    _check_count(len(scores), false_alarm_rate)
+    _check_count(_parts(weights), false_alarm_rate)
 
 
 def _check_finite(scores: Scores) -> None:
@@ -265,13 +257,13 @@ def _logs(scores: Scores) -> Scores:
     return logs
 
 
-def _untruncated(trusted: Scores) -> tuple[float, float]:
-    """Mean and standard deviation of the population of which only values below the cut were kept."""
+def _untruncated(kept_mean: float, kept_deviation: float) -> tuple[float, float]:
+    """Mean and standard deviation of the population of which only values below the cut were kept, from those of them."""
     population = pearson3.ppf((np.arange(500) + 0.5) / 500, SKEWNESS)
     median, spread = robust_moments(population)
     kept = population[population <= median + TRIM * spread]
-    deviation = float(trusted.std(ddof=1) / kept.std())
-    return float(trusted.mean() - kept.mean() * deviation), deviation
+    deviation = float(kept_deviation / kept.std())
+    return float(kept_mean - kept.mean() * deviation), deviation
 
 
 def _prediction(count: int, rate: float, seed: int) -> tuple[float, float, float]:

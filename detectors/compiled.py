@@ -66,8 +66,7 @@ class CompiledNetwork:
         """The same network in 8 bits, its ranges taken from these squares (Nagel et al. 2021, post-training)."""
         import nncf  # here: seconds that only the making needs
 
-        nncf.set_log_level(logging.ERROR)
-
+        logging.getLogger("nncf").setLevel(logging.ERROR)  # set_log_level would also silence handlers of others
         with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):  # nncf draws bars on standard output
             warnings.simplefilter("ignore")
             made = nncf.quantize(

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 Patches = NDArray[np.float32]
 """Patch features of a batch, `patches_BHWD`."""
 
+Parts = NDArray[np.int64]
+"""Which part each image of a batch shows, `parts_B`: images of one number show the same part again."""
+
 Maps = NDArray[np.float32]
 """Patch anomaly maps of a batch, `maps_BHW`: one non-negative distance a patch."""
 
@@ -49,14 +52,17 @@ class Detector(Protocol):
     def name(self) -> str:
         """The detector's name on the command line: `patchcore`, `patchcluster`, ..."""
 
-    def fit(self, patches_BHWD: Patches) -> Self:
-        """Fit on the patch features of normal (or, for a blind detector, recent) images and return self."""
+    def fit(self, patches_BHWD: Patches, parts_B: Parts | None = None) -> Self:
+        """Fit on the patch features of normal (or, for a blind detector, recent) images and return self.
+
+        Where parts appear more than once, `parts_B` says which: all images teach, none vouches for its own part.
+        """
 
     def anomaly_maps(self, patches_BHWD: Patches) -> Maps:
         """Distance of every patch to normality, `maps_BHW`."""
 
     def left_out_maps(self) -> Maps:
-        """Maps of the images of the fit themselves, each with its own image left out (leave-image-out), `maps_BHW`.
+        """Maps of the images of the fit themselves, each with all images of its own part left out, `maps_BHW`.
 
         Only available on the instance that was fitted, not on one restored from its state.
         """

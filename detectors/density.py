@@ -4,13 +4,16 @@ Silverman 1986 (Density Estimation for Statistics and Data Analysis), Scott 1992
 Abramson 1982 (On bandwidth variation in kernel estimates). A density of a hundred dimensions far from all samples is
 e^-10000, which no float holds; its logarithm, by log-sum-exp, ranks it all the same.
 
-Shape legend: P positions, Q queries, N samples, D dimensions, G bandwidths tried.
+Shape legend: P positions, Q queries, N samples, C or D dimensions, G bandwidths tried.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
+
+from detectors.contract import Parts, Patches
 
 Doubles = NDArray[np.float64]
 
@@ -84,11 +87,10 @@ def log_densities(squares_PQN: NDArray[np.floating], widths_PN: Doubles, dimensi
     return densities
 
 
-def without_own(squares_PNN: NDArray[np.floating]) -> Doubles:
-    """The squared distances of samples to each other with each infinitely far from itself."""
+def without_own(squares_PNN: NDArray[np.floating], parts_N: Parts) -> Doubles:
+    """The squared distances of samples to each other with each infinitely far from those of its own part."""
     others_PNN = squares_PNN.astype(np.float64)
-    own = np.arange(others_PNN.shape[1])
-    others_PNN[:, own, own] = np.inf
+    others_PNN[:, parts_N[:, None] == parts_N[None, :]] = np.inf
     return others_PNN
 
 
@@ -117,3 +119,37 @@ def adaptive_widths(squares_PNN: Doubles, widths_PN: Doubles, dimensions: int) -
     powers_PN = -SENSITIVITY * 2 / dimensions * (pilot_PN - pilot_PN.mean(axis=1, keepdims=True))
     widths: Doubles = widths_PN * np.clip(np.exp(powers_PN), 1 / _WIDEST, _WIDEST)
     return widths
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
+def below_peak(
+    points_PC: Patches,
+    samples_PNC: Patches,
+    widths_PN: Patches,
+    own_N: NDArray[np.bool_],
+    below_P: NDArray[np.float32],
+) -> None:
+    """log of (greatest possible / obtained) kernel density of each point, without the samples `own_N`.
+
+    log sum exp(-d log h) - log sum exp(-s / 2 h^2 - d log h), each taken relative to its greatest term.
+    """
+    positions, count, dimensions = samples_PNC.shape
+    exponents_N = np.empty(count)
+    norms_N = np.empty(count)
+    for position in range(positions):
+        greatest = norm = -np.inf
+        for each in range(count):
+            square = np.float32(0)
+            for axis in range(dimensions):
+                apart = points_PC[position, axis] - samples_PNC[position, each, axis]
+                square += apart * apart
+            width = widths_PN[position, each]
+            norms_N[each] = -dimensions * np.log(width) if not own_N[each] else -np.inf
+            exponents_N[each] = norms_N[each] - 0.5 * square / (width * width)
+            greatest = max(greatest, exponents_N[each])
+            norm = max(norm, norms_N[each])
+        obtained = possible = 0.0
+        for each in range(count):
+            obtained += np.exp(exponents_N[each] - greatest)
+            possible += np.exp(norms_N[each] - norm)
+        below_P[position] = max(norm + np.log(possible) - greatest - np.log(obtained), 0.0)

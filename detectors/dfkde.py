@@ -11,13 +11,15 @@ Shape legend: B images, H x W patch grid of P positions, D feature dimensions, C
 from typing import Literal, Self, get_args
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from detectors.contract import DetectorState, Maps, Neighbour, Patches
+from detectors.checks import require_fit, require_patches, require_place
+from detectors.components import principal_components, projected
+from detectors.contract import DetectorState, Maps, Neighbour, Parts, Patches
 from detectors.density import (
     FACTORS,
     adaptive_widths,
+    below_peak,
     likelihoods,
     scott_factor,
     silverman_factor,
@@ -26,7 +28,6 @@ from detectors.density import (
     without_own,
 )
 from detectors.errors import ArtifactError, InvalidInput
-from detectors.patchcore import require_patches
 
 Bandwidth = Literal["scott", "silverman", "likelihood", "validation"]
 Kernel = Literal["isotropic", "product", "adaptive"]
@@ -35,7 +36,7 @@ MEMORY_BYTES = 2 * 2**30
 """What a fit may take where nobody says."""
 
 HELD_OUT = 5
-"""One image in so many is held out where the bandwidth is chosen by validation."""
+"""One part in so many is held out where the bandwidth is chosen by validation."""
 
 _POSITIONS = 64
 _TENSORS = ("mean_D", "components_DC", "centre_HWC", "scale_HWC", "samples_PNC", "widths_PN", "images_N")
@@ -99,19 +100,15 @@ class DFKDE:
         samples = positions * images * (dimensions * 8 + 16)  # components, and their scaled copy
         return samples + _POSITIONS * images**2 * 40 + 2**25
 
-    def fit(self, patches_BHWD: Patches) -> Self:
+    def fit(self, patches_BHWD: Patches, parts_B: Parts | None = None) -> Self:
         """Learn components, bandwidth and samples; forget earlier fits.
 
-        Raises InvalidInput for fewer than two images, for patches that are not finite float32 `(B, H, W, D)`, and
+        Raises InvalidInput for fewer than two parts, for patches that are not finite float32 `(B, H, W, D)`, and
         before any work where `memory_bytes` exceeds `memory`.
         """
-        require_patches(patches_BHWD)
+        parts_B = require_fit(patches_BHWD, parts_B)
         count, height, width, features = patches_BHWD.shape
-        if count < 2:
-            raise InvalidInput(f"{count} image to fit on; at least 2 are needed, so that each can be left out")
-        kept_N = np.arange(count)
-        if count > (most := int(self._parameters["images"])):
-            kept_N = np.sort(np.random.default_rng(int(self._parameters["seed"])).choice(count, most, replace=False))
+        kept_N = self._kept(parts_B)
         dimensions = min(int(self._parameters["dimensions"]), features)
         needed = self.memory_bytes((height, width), images=count, dimensions=dimensions)
         if needed > self._memory:
@@ -119,18 +116,16 @@ class DFKDE:
                 f"a dfkde of {count} images, {height} x {width} patches and {dimensions} dimensions takes "
                 f"{needed} bytes, {self._memory} are allowed; allow more, or give fewer images or dimensions"
             )
-        mean_D, components_DC = _components(patches_BHWD, dimensions)
-        points_BPC = _project(patches_BHWD, mean_D, components_DC)
+        mean_D, components_DC = principal_components(patches_BHWD, dimensions)
+        points_BPC = projected(patches_BHWD, mean_D, components_DC)
         self._tensors = {
             "mean_D": mean_D,
             "components_DC": components_DC,
             "images_N": kept_N.astype(np.int32),
-            **self._samples(points_BPC[kept_N], (height, width)),
+            **self._samples(points_BPC[kept_N], parts_B[kept_N], (height, width)),
         }
         self._images = count
-        own_B = np.full(count, -1)
-        own_B[kept_N] = np.arange(len(kept_N))
-        self._left_out_BHW = self._maps(points_BPC, own_B)
+        self._left_out_BHW = self._maps(points_BPC, parts_B, parts_B[kept_N])
         return self
 
     def anomaly_maps(self, patches_BHWD: Patches) -> Maps:
@@ -138,10 +133,11 @@ class DFKDE:
         self._fitted()
         self._check(patches_BHWD)
         points_BPC = np.concatenate([self._points(image_HWD[None]) for image_HWD in patches_BHWD])
-        return self._maps(points_BPC, np.full(len(patches_BHWD), -1))
+        nobody_N = np.full(len(self._fitted()["images_N"]), -1)
+        return self._maps(points_BPC, np.zeros(len(patches_BHWD), np.int64), nobody_N)
 
     def left_out_maps(self) -> Maps:
-        """Maps of the images of the fit, each without its own kernel (bandwidth and scale stay), `maps_BHW`."""
+        """Maps of the images of the fit, each without the kernels of its own part (bandwidths and scale stay), `maps_BHW`."""
         if self._left_out_BHW is None:
             raise InvalidInput("left-out maps of a detector restored from its state; ask the one that was fitted")
         return self._left_out_BHW.copy()
@@ -156,12 +152,8 @@ class DFKDE:
         """The nearest patch at the same position; its distance in the components' units."""
         tensors = self._fitted()
         self._check(patches_HWD[None])
-        height, width = patches_HWD.shape[:2]
-        if not (0 <= row < height and 0 <= column < width):
-            raise InvalidInput(
-                f"patch ({row}, {column}) of a grid of {height} x {width}; count rows and columns from 0"
-            )
-        place = row * width + column
+        require_place(patches_HWD.shape[:2], row, column)
+        place = row * patches_HWD.shape[1] + column
         scale_C = tensors["scale_HWC"][row, column]
         point_C = self._points(patches_HWD[None])[0, place]
         apart_NC = tensors["samples_PNC"][place] * scale_C - (point_C - tensors["centre_HWC"][row, column])
@@ -189,7 +181,17 @@ class DFKDE:
             raise ArtifactError(f"not the state of a dfkde detector ({error}); publish the version again") from error
         return detector
 
-    def _samples(self, points_NPC: Patches, grid: tuple[int, int]) -> dict[str, NDArray[np.generic]]:
+    def _kept(self, parts_B: Parts) -> NDArray[np.int64]:
+        """Which images are kept, ascending: all, or as many as may be."""
+        most = int(self._parameters["images"])
+        if len(parts_B) <= most:
+            return np.arange(len(parts_B))
+        kept_N = np.sort(np.random.default_rng(int(self._parameters["seed"])).choice(len(parts_B), most, replace=False))
+        if len(np.unique(parts_B[kept_N])) < 2:
+            raise InvalidInput(f"the {most} images kept of {len(parts_B)} all show one part; allow more images")
+        return kept_N
+
+    def _samples(self, points_NPC: Patches, parts_N: Parts, grid: tuple[int, int]) -> dict[str, NDArray[np.generic]]:
         """Centre, scale, samples and widths of every position."""
         samples_PNC = np.ascontiguousarray(points_NPC.transpose(1, 0, 2))
         centre_PC = samples_PNC.mean(axis=1)
@@ -202,39 +204,40 @@ class DFKDE:
             "centre_HWC": centre_PC.reshape(*grid, -1),
             "scale_HWC": scale_PC.reshape(*grid, -1),
             "samples_PNC": samples_PNC,
-            "widths_PN": self._widths(samples_PNC),
+            "widths_PN": self._widths(samples_PNC, parts_N),
         }
 
-    def _widths(self, samples_PNC: Patches) -> NDArray[np.float32]:
+    def _widths(self, samples_PNC: Patches, parts_N: Parts) -> NDArray[np.float32]:
         """Standard deviations of the kernels, in units of the scale."""
         positions, count, dimensions = samples_PNC.shape
-        chosen = self._chosen_factor(samples_PNC)
+        chosen = self._chosen_factor(samples_PNC, parts_N)
         widths_PN = np.full((positions, count), chosen)
         if self._parameters["kernel"] == "adaptive":
             for part in _parts(positions):
-                apart_QNN = without_own(squares(samples_PNC[part], samples_PNC[part]))
+                apart_QNN = without_own(squares(samples_PNC[part], samples_PNC[part]), parts_N)
                 widths_PN[part] = adaptive_widths(apart_QNN, widths_PN[part], dimensions)
         return widths_PN.astype(np.float32)
 
-    def _chosen_factor(self, samples_PNC: Patches) -> float:
+    def _chosen_factor(self, samples_PNC: Patches, parts_N: Parts) -> float:
         _, count, dimensions = samples_PNC.shape
         start = scott_factor(count, dimensions)
         if self._parameters["bandwidth"] == "silverman":
             return silverman_factor(count, dimensions)
         if self._parameters["bandwidth"] == "scott":
             return start
-        held_N = np.arange(count) % HELD_OUT == 0
+        held_N = np.unique(parts_N, return_inverse=True)[1] % HELD_OUT == 0
         total_G = np.zeros(len(FACTORS))
         for part in _parts(len(samples_PNC)):
             if self._parameters["bandwidth"] == "likelihood":
-                apart_PQN = without_own(squares(samples_PNC[part], samples_PNC[part]))
+                apart_PQN = without_own(squares(samples_PNC[part], samples_PNC[part]), parts_N)
             else:
                 held_PQC, rest_PNC = samples_PNC[part][:, held_N], samples_PNC[part][:, ~held_N]
                 apart_PQN = squares(held_PQC, rest_PNC).astype(np.float64)
             total_G += likelihoods(apart_PQN, start, dimensions)
         return start * FACTORS[int(total_G.argmax())]
 
-    def _maps(self, points_BPC: Patches, own_B: NDArray[np.int64]) -> Maps:
+    def _maps(self, points_BPC: Patches, parts_B: Parts, parts_N: Parts) -> Maps:
+        """Maps of images that show `parts_B` without the samples of these `parts_N`."""
         tensors = self._fitted()
         height, width, dimensions = tensors["centre_HWC"].shape
         centre_PC = tensors["centre_HWC"].reshape(-1, dimensions)
@@ -242,11 +245,12 @@ class DFKDE:
         maps_BP = np.empty(points_BPC.shape[:2], np.float32)
         for image, points_PC in enumerate(points_BPC):
             scaled_PC = (points_PC - centre_PC) / scale_PC
-            _below_peak(scaled_PC, tensors["samples_PNC"], tensors["widths_PN"], int(own_B[image]), maps_BP[image])
+            own_N = parts_N == parts_B[image]
+            below_peak(scaled_PC, tensors["samples_PNC"], tensors["widths_PN"], own_N, maps_BP[image])
         return maps_BP.reshape(-1, height, width)
 
     def _points(self, patches_BHWD: Patches) -> Patches:
-        return _project(patches_BHWD, self._fitted()["mean_D"], self._fitted()["components_DC"])
+        return projected(patches_BHWD, self._fitted()["mean_D"], self._fitted()["components_DC"])
 
     def _check(self, patches_BHWD: Patches) -> None:
         require_patches(patches_BHWD)
@@ -262,28 +266,6 @@ class DFKDE:
         if not self._tensors:
             raise InvalidInput("a dfkde detector that was not fitted; call fit first")
         return self._tensors  # type: ignore[return-value]  # all float32 but images_N, which is only indexed
-
-
-def _components(patches_BHWD: Patches, dimensions: int) -> tuple[Patches, Patches]:
-    """Mean `(D,)` and the first principal components `(D, C)` of all patches, in one pass over the images."""
-    features = patches_BHWD.shape[-1]
-    mean_D = patches_BHWD.mean(axis=(0, 1, 2), dtype=np.float64)
-    scatter_DD = np.zeros((features, features))
-    for image_HWD in patches_BHWD:
-        apart_ND = (image_HWD.reshape(-1, features) - mean_D).astype(np.float32)
-        scatter_DD += apart_ND.T @ apart_ND
-    _, vectors_DD = np.linalg.eigh(scatter_DD)
-    components_DC = np.ascontiguousarray(vectors_DD[:, ::-1][:, :dimensions])
-    return mean_D.astype(np.float32), components_DC.astype(np.float32)
-
-
-def _project(patches_BHWD: Patches, mean_D: Patches, components_DC: Patches) -> Patches:
-    """Components of every patch, `(B, P, C)`, image by image, so that they do not depend on the batch."""
-    images, height, width, features = patches_BHWD.shape
-    points_BPC = np.empty((images, height * width, components_DC.shape[1]), np.float32)
-    for image, patches_HWD in enumerate(patches_BHWD):
-        np.matmul(patches_HWD.reshape(-1, features) - mean_D, components_DC, out=points_BPC[image])
-    return points_BPC
 
 
 def _parts(positions: int) -> list[slice]:
@@ -311,33 +293,3 @@ def _expected(features: int, grid: tuple[int, int, int], count: int) -> tuple[tu
     positions = height * width
     samples, widths = (positions, count, components), (positions, count)
     return (features,), (features, components), grid, grid, samples, widths, (count,)
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, error_model="numpy")
-def _below_peak(
-    points_PC: Patches, samples_PNC: Patches, widths_PN: Patches, own: int, below_P: NDArray[np.float32]
-) -> None:
-    """log of (greatest possible / obtained) kernel density of each point, without sample `own` (-1: with all).
-
-    log sum exp(-d log h) - log sum exp(-s / 2 h^2 - d log h), each taken relative to its greatest term.
-    """
-    positions, count, dimensions = samples_PNC.shape
-    exponents_N = np.empty(count)
-    norms_N = np.empty(count)
-    for position in range(positions):
-        greatest = norm = -np.inf
-        for each in range(count):
-            square = np.float32(0)
-            for axis in range(dimensions):
-                apart = points_PC[position, axis] - samples_PNC[position, each, axis]
-                square += apart * apart
-            width = widths_PN[position, each]
-            norms_N[each] = -dimensions * np.log(width) if each != own else -np.inf
-            exponents_N[each] = norms_N[each] - 0.5 * square / (width * width)
-            greatest = max(greatest, exponents_N[each])
-            norm = max(norm, norms_N[each])
-        obtained = possible = 0.0
-        for each in range(count):
-            obtained += np.exp(exponents_N[each] - greatest)
-            possible += np.exp(norms_N[each] - norm)
-        below_P[position] = max(norm + np.log(possible) - greatest - np.log(obtained), 0.0)

@@ -1,4 +1,4 @@
-"""From images to a model: features, near-duplicates left out, detector, threshold and drift reference.
+"""From images to a model: features, detector, thresholds and drift reference, parts seen twice taken into account.
 
 Images are looked at one by one and once, so a sequence may decode them as it is asked; features are held within a
 budget of memory.
@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from detectors.calibration import (
     LEAST_IMAGES,
     pixel_threshold,
-    reference_from,
     threshold_from_blind,
     threshold_from_normals,
 )
-from detectors.contract import Detector, Patches
+from detectors.contract import Detector, Parts, Patches
 from detectors.dfkde import DFKDE
-from detectors.duplicates import near_duplicates
+from detectors.duplicates import identical_images, same_parts
 from detectors.errors import InvalidInput
 from detectors.images import Image, ImageStatistics, statistics
 from detectors.manifest import Threshold
@@ -28,9 +27,10 @@ from detectors.maps import SIGMA, Scores, counted, image_scores, smoothed
 from detectors.model import BLIND, Extractor, Model
 from detectors.padim import PaDiM
 from detectors.preprocessing import Preparation
+from detectors.reference import reference_from
 from detectors.screening import intruders
 
-NEAR_DUPLICATE = "near_duplicate"
+IDENTICAL = "identical"
 SUSPECT = "suspect"
 MEMORY = "memory"
 
@@ -67,7 +67,7 @@ def fit_model(
     """Fit a model of images; `keys` name them, one each, all different. `notes` go to the manifest as they are.
 
     `memory`: bytes the fit may take beside what the process has already. Where the features of all images would take
-    more, a random part of the images is fitted on, drawn with a fixed seed; PaDiM learns from the others few by few,
+    more, a random share of the images is fitted on, drawn with a fixed seed; PaDiM learns from the others few by few,
     other detectors leave them out (`MEMORY`). Raises InvalidInput where keys and images disagree, where fewer than
     `calibration.LEAST_IMAGES` different images are left, and for a budget that does not hold them.
     """
@@ -78,15 +78,17 @@ def fit_model(
     _check_count(len(images), len(images))
     chosen = _affordable(images, extractor, detector, memory)
     patches_BHWD, seen = _features(images, chosen, extractor, told)
-    again_B = near_duplicates(patches_BHWD)
+    again_B = identical_images(patches_BHWD)
     kept = np.flatnonzero(~again_B).tolist()
     _check_count(len(kept), len(images))
     told("fit", 0, 1)
-    detector = detector.fit(_compacted(patches_BHWD, kept))
-    suspects_B, maps_BHW = detector.suspects(), detector.left_out_maps()
+    patches_BHWD = _compacted(patches_BHWD, kept)
+    parts_B = same_parts(patches_BHWD)
+    detector = detector.fit(patches_BHWD, parts_B)
+    suspects_B = detector.suspects()
     told("fit", 1, 1)
     training_keys = [keys[chosen[i]] for i in kept]
-    left_out = {keys[chosen[i]]: NEAR_DUPLICATE for i in np.flatnonzero(again_B).tolist()}
+    left_out = {keys[chosen[i]]: IDENTICAL for i in np.flatnonzero(again_B).tolist()}
     left_out |= {training_keys[i]: SUSPECT for i in np.flatnonzero(suspects_B).tolist()}
     rest = sorted(set(range(len(images))) - set(chosen))
     if isinstance(detector, PaDiM):
@@ -95,12 +97,12 @@ def fit_model(
     else:
         left_out |= {keys[i]: MEMORY for i in rest}
     inside_HW = Preparation(extractor.spec.prepare, extractor.spec.image_size).inside
-    maps_BHW = counted(maps_BHW, inside_HW)
-    scores_B = image_scores(maps_BHW, sigma=SIGMA)
+    maps_BHW = counted(detector.left_out_maps(), inside_HW)
+    scores_B, blind, seed = image_scores(maps_BHW, sigma=SIGMA), detector.name in BLIND, CALIBRATION_SEED
     return Model(
         extractor=extractor,
         detector=detector,
-        threshold=_threshold(scores_B, suspects_B, detector.name, false_alarm_rate),
+        threshold=_threshold(scores_B, suspects_B if blind else None, parts_B, false_alarm_rate),
         reference=reference_from(maps_BHW, [seen[i] for i in kept], suspects_B, inside_HW=inside_HW, sigma=SIGMA),
         training_keys=tuple(training_keys),
         left_out=left_out,
@@ -109,10 +111,11 @@ def fit_model(
             smoothed(maps_BHW, sigma=SIGMA),
             suspects_B,
             false_alarm_rate=false_alarm_rate,
-            seed=CALIBRATION_SEED,
+            seed=seed,
             inside_HW=inside_HW,
+            parts_B=parts_B,
         ),
-        intruders={} if detector.name in BLIND else intruders(scores_B, training_keys, seed=CALIBRATION_SEED),
+        intruders={} if blind else intruders(scores_B, training_keys, seed=seed, parts_B=parts_B),
     )
 
 
@@ -181,7 +184,13 @@ def _check_count(different: int, given: int) -> None:
         )
 
 
-def _threshold(scores_B: Scores, suspects_B: NDArray[np.bool_], detector: str, false_alarm_rate: float) -> Threshold:
-    if detector in BLIND:
-        return threshold_from_blind(scores_B, suspects_B, false_alarm_rate=false_alarm_rate, seed=CALIBRATION_SEED)
-    return threshold_from_normals(scores_B, false_alarm_rate=false_alarm_rate, seed=CALIBRATION_SEED)
+def _threshold(
+    scores_B: Scores, suspects_B: NDArray[np.bool_] | None, parts_B: Parts, false_alarm_rate: float
+) -> Threshold:
+    if suspects_B is None:
+        return threshold_from_normals(
+            scores_B, false_alarm_rate=false_alarm_rate, seed=CALIBRATION_SEED, parts_B=parts_B
+        )
+    return threshold_from_blind(
+        scores_B, suspects_B, false_alarm_rate=false_alarm_rate, seed=CALIBRATION_SEED, parts_B=parts_B
+    )

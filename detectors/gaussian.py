@@ -2,7 +2,8 @@
 
 Welford 1962 and Chan, Golub, LeVeque 1983: count, mean and scatter can be added to and merged; double precision.
 
-Shape legend: B images, P positions, D dimensions, T = D (D + 1) / 2 entries of a lower triangle, row by row.
+Shape legend: B images, P positions (Q of them at a time), D dimensions, T = D (D + 1) / 2 entries of a lower triangle,
+row by row, G parts that M images show each.
 """
 
 from dataclasses import dataclass
@@ -99,6 +100,56 @@ def mahalanobis(
             total += product * product
             start += row + 1
         distances_P[position] = np.sqrt(total)
+
+
+def left_out_distances(
+    known: Gaussians, points_BPD: NDArray[np.float32], parts_B: NDArray[np.int64], *, regularisation: float
+) -> NDArray[np.float32]:
+    """Mahalanobis' distances `(B, P)` of images to the statistics of all others that do not show the same part, exactly.
+
+    `known`: of these very images. With d = x - mean of all n images, the m images of a part and their sum s of d, the
+    others' scatter is S - U U' with U = (d_1, ..., d_m, s / sqrt(n - m)), their mean lies s / (n - m) below, and by
+    Woodbury e' (A - c U U')^-1 e = e' A^-1 e + c v' (1 - c U' A^-1 U)^-1 v, where A = c S + regularisation,
+    c = 1 / (n - m - 1) and v = U' A^-1 e. One other image has no covariance.
+    """
+    _, sizes_B = np.unique(parts_B, return_inverse=True)
+    sizes_B = np.bincount(sizes_B)[sizes_B]
+    distances_BP = np.empty(points_BPD.shape[:2], np.float32)
+    rows, columns = np.tril_indices(known.mean_PD.shape[1])
+    for part in _parts(len(known.mean_PD)):
+        scatter_QDD = np.zeros((len(known.mean_PD[part]), known.mean_PD.shape[1], known.mean_PD.shape[1]))
+        scatter_QDD[:, rows, columns] = known.scatter_PT[part]
+        spreads_QD, axes_QDD = np.linalg.eigh(scatter_QDD)  # reads the lower triangle only
+        apart_QBD = (points_BPD[:, part] - known.mean_PD[part]).transpose(1, 0, 2) @ axes_QDD
+        for size in np.unique(sizes_B):
+            shown = np.flatnonzero(sizes_B == size)
+            shown_GM = shown[np.argsort(parts_B[shown], kind="stable")].reshape(-1, size)
+            squares_QGM = _squares_without(
+                apart_QBD[:, shown_GM], np.maximum(spreads_QD, 0), known.count, regularisation
+            )
+            distances_BP[shown_GM.ravel(), part] = np.sqrt(squares_QGM).reshape(len(squares_QGM), -1).T
+    return distances_BP
+
+
+def _squares_without(apart_QGMD: _Doubles, spreads_QD: _Doubles, count: int, regularisation: float) -> _Doubles:
+    """Squared distances `(Q, G, M)` of the images of each part, in the axes of all images' scatter, whose eigenvalues
+    are `spreads_QD`.
+    """
+    left = count - apart_QGMD.shape[2]
+    sum_QG1D = apart_QGMD.sum(axis=2, keepdims=True)
+    from_others_QGMD = apart_QGMD + sum_QG1D / left
+    if left == 1:
+        alone: _Doubles = (from_others_QGMD**2).sum(axis=3) / regularisation
+        return alone
+    share = 1 / (left - 1)
+    scales_QD = 1 / np.sqrt(spreads_QD * share + regularisation)
+    whitened_QGMD = from_others_QGMD * scales_QD[:, None, None]
+    taken_QGUD = np.concatenate([apart_QGMD, sum_QG1D / np.sqrt(left)], axis=2) * scales_QD[:, None, None]
+    across_QGUM = taken_QGUD @ whitened_QGMD.swapaxes(2, 3)
+    rest_QGUU = np.eye(taken_QGUD.shape[2]) - share * taken_QGUD @ taken_QGUD.swapaxes(2, 3)
+    more_QGM = share * (across_QGUM * np.linalg.solve(rest_QGUU, across_QGUM)).sum(axis=2)
+    squares_QGM: _Doubles = np.maximum((whitened_QGMD**2).sum(axis=3) + more_QGM, 0.0)
+    return squares_QGM
 
 
 def _lower(matrices_QDD: _Doubles) -> _Doubles:

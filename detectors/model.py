@@ -78,7 +78,7 @@ class Model:
 
     `training_keys` are the images the detector learnt from, in the order that `Neighbour.image` and the left-out
     scores count them (images that only updated it come last and have no such score). `left_out` says why an image gave
-    the bank nothing: `near_duplicate` and `memory` images were not fitted on at all, `suspect` ones were and are among
+    the bank nothing: `identical` and `memory` images were not fitted on at all, `suspect` ones were and are among
     `training_keys`. `notes` is what the fit has to say to people; `pixel_threshold` is for values of `map_HW`, with the
     rate of patches; `intruders` as `screening.intruders` gives them, none after a blind fit; `sigma`: what its maps are
     smoothed by, in patches.
@@ -100,9 +100,7 @@ class Model:
         return [self._score_one(image) for image in images]
 
     def left_out_scores(self) -> NDArray[np.float64]:
-        """Peak of each training image with its own patches left out of the bank, `(B,)`; on a model just fitted
-        only.
-        """
+        """Peak of each training image by a model without its part, `(B,)`; on a model just fitted only."""
         maps_BHW = counted(self.detector.left_out_maps(), self._preparation.inside)
         return image_scores(maps_BHW, sigma=self.sigma)
 

@@ -12,12 +12,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.contract import DetectorState, Maps, Patches
+from detectors.checks import require_fit, require_patches, require_place
+from detectors.contract import DetectorState, Maps, Parts, Patches
 from detectors.errors import ArtifactError, InvalidInput
-from detectors.gaussian import Gaussians, gaussians_of, mahalanobis
-from detectors.patchcore import require_patches
-
-_POSITIONS = 64
+from detectors.gaussian import Gaussians, gaussians_of, left_out_distances, mahalanobis
 
 
 class PaDiM:
@@ -56,22 +54,21 @@ class PaDiM:
         positions = grid[0] * grid[1]
         return positions * (dimensions**2 * 30 + images * dimensions * 4) + 64 * 2**20
 
-    def fit(self, patches_BHWD: Patches) -> Self:
+    def fit(self, patches_BHWD: Patches, parts_B: Parts | None = None) -> Self:
         """Learn mean and covariance of every position; forget earlier fits.
 
-        Raises InvalidInput for fewer than two images, and for patches that are not finite float32 `(B, H, W, D)`.
+        Raises InvalidInput for fewer than two parts, and for patches that are not finite float32 `(B, H, W, D)`.
         """
-        require_patches(patches_BHWD)
+        parts_B = require_fit(patches_BHWD, parts_B)
         images, height, width, features = patches_BHWD.shape
-        if images < 2:
-            raise InvalidInput(f"{images} image to fit on; at least 2 are needed for a covariance")
         rng = np.random.default_rng(self._seed)
         count = min(self._dimensions, features)
         self._chosen_C = np.sort(rng.choice(features, count, replace=False)).astype(np.int32)
         self._features, self._grid, self._images = features, (height, width), images
         points_BPC = self._points(patches_BHWD)
         self._learn(gaussians_of(points_BPC))
-        self._left_out_BHW = self._left_out(points_BPC).reshape(images, height, width)
+        left_BP = left_out_distances(self._fitted(), points_BPC, parts_B, regularisation=self._regularisation)
+        self._left_out_BHW = left_BP.reshape(images, height, width)
         return self
 
     def update(self, patches_BHWD: Patches) -> Self:
@@ -97,7 +94,7 @@ class PaDiM:
         return maps_BP.reshape(len(patches_BHWD), *self._grid)
 
     def left_out_maps(self) -> Maps:
-        """Maps of the images of the fit, each by the distribution of all others, exactly, `maps_BHW`."""
+        """Maps of the images of the fit, each by the distribution of all other parts, exactly, `maps_BHW`."""
         if self._left_out_BHW is None:
             raise InvalidInput("left-out maps of a detector restored from its state; ask the one that was fitted")
         return self._left_out_BHW.copy()
@@ -112,11 +109,7 @@ class PaDiM:
         """None: PaDiM keeps no training patches. Raises InvalidInput for a patch off the grid."""
         self._fitted()
         self._check(patches_HWD[None])
-        height, width = self._grid
-        if not (0 <= row < height and 0 <= column < width):
-            raise InvalidInput(
-                f"patch ({row}, {column}) of a grid of {height} x {width}; count rows and columns from 0"
-            )
+        require_place(self._grid, row, column)
 
     def state(self) -> DetectorState:
         """Parameters, and the tensors `chosen_C` (int32), `mean_HWC` and `scatter_PT` (float64, lower triangles)."""
@@ -172,30 +165,6 @@ class PaDiM:
             known = self._fitted()
             self._whitening_PT = known.whitening(self._regularisation, divisor=known.count - 1).astype(np.float32)
         return self._whitening_PT
-
-    def _left_out(self, points_BPC: Patches) -> Maps:
-        """Distances `(B, P)` of each image to the statistics of the others.
-
-        With d = x - mean of all n images and A = scatter / (n - 2) + regularisation, the others' covariance is
-        A - c d d' with c = n / (n - 1) / (n - 2), and by Sherman and Morrison the squared distance is
-        (n / (n - 1))^2 m / (1 - c m) with m = d' A^-1 d. Of two images, the other one has no covariance.
-        """
-        known, count = self._fitted(), len(points_BPC)
-        squares_BP = np.empty(points_BPC.shape[:2])
-        whitening_PT = known.whitening(self._regularisation, divisor=max(count - 2, 1)) if count > 2 else None
-        rows, columns = np.tril_indices(known.mean_PD.shape[1])
-        for start in range(0, points_BPC.shape[1], _POSITIONS):
-            part = slice(start, start + _POSITIONS)
-            apart_QCB = (points_BPC[:, part] - known.mean_PD[part]).transpose(1, 2, 0)
-            if whitening_PT is None:
-                squares_BP[:, part] = (apart_QCB**2).sum(axis=1).T / self._regularisation
-                continue
-            whitening_QCC = np.zeros((apart_QCB.shape[0], apart_QCB.shape[1], apart_QCB.shape[1]))
-            whitening_QCC[:, rows, columns] = whitening_PT[part]
-            squares_BP[:, part] = ((whitening_QCC @ apart_QCB) ** 2).sum(axis=1).T
-        lost = count / (count - 1) / (count - 2) if count > 2 else 0.0
-        left_BP = squares_BP / np.maximum(1 - lost * squares_BP, np.finfo(np.float64).eps)
-        return (np.sqrt(left_BP) * (count / (count - 1))).astype(np.float32)
 
     def _points(self, patches_BHWD: Patches) -> Patches:
         """The chosen dimensions, `(B, P, C)`."""

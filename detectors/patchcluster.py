@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.blind import mean_distances, reduced, shortest_half
-from detectors.contract import DetectorState, Maps, Neighbour, Patches
+from detectors.checks import require_fit, require_patches, require_place
+from detectors.contract import DetectorState, Maps, Neighbour, Parts, Patches
 from detectors.errors import ArtifactError, InvalidInput
 from detectors.maps import Scores, image_scores
 from detectors.neighbours import NearestNeighbours
@@ -47,10 +48,10 @@ class PatchCluster:
     clusters.
 
     A blind fit ranks the batch against a seeded random `subsample` of its patches, as many from each image. Then it
-    cleans, `ROUNDS` times: the bank is drawn again from the two thirds of the images that look most normal (`TRUSTED`), and
-    all images are scored again, each without its own patches. Those that stand out from most (`SUSPICION`) are suspects; the final
-    bank (at most `bank` rows, as many from each image) comes from all others. New images are scored against that bank
-    by the same mean distance.
+    cleans, `ROUNDS` times: the bank is drawn again from the two thirds of the images that look most normal (`TRUSTED`),
+    and all images are scored again, each without the patches of its own part. Those that stand out from most
+    (`SUSPICION`) are suspects; the final bank (at most `bank` rows, as many from each image) comes from all others. New
+    images are scored against that bank by the same mean distance.
 
     *The number of neighbours* (`neighbours` None) is chosen in every round, without labels: of `NEIGHBOURS`, the one
     under which the logarithms of the image scores spread most. Good parts differ from each other by about the same
@@ -98,26 +99,24 @@ class PatchCluster:
         self._suspects_B: NDArray[np.bool_] | None = None
         self._ranking_B: Scores | None = None
 
-    def fit(self, patches_BHWD: Patches) -> Self:
-        """Fit blind on recent images, good and bad, at least 2 of them; raises InvalidInput for other or non-finite
+    def fit(self, patches_BHWD: Patches, parts_B: Parts | None = None) -> Self:
+        """Fit blind on recent images, good and bad, of at least 2 parts; raises InvalidInput for other or non-finite
         features.
         """
-        _check(patches_BHWD)
+        parts_B = require_fit(patches_BHWD, parts_B)
         count = len(patches_BHWD)
-        if count < 2:
-            raise InvalidInput(f"{count} images; a blind fit compares images with each other, give 2 or more")
         rng = np.random.default_rng(self.seed)
         rows = self.subsample or min(max(ROWS_AN_IMAGE * count, SUBSAMPLE[0]), SUBSAMPLE[-1])
-        logs_B, neighbours = self._ranked(patches_BHWD, rows, rng)
+        logs_B, neighbours = self._ranked(patches_BHWD, parts_B, rows, rng)
         suspects_B = _suspects(logs_B)
         origin_M3 = _balanced(np.flatnonzero(~suspects_B), patches_BHWD.shape[1:3], self.bank, rng)
         bank = _Bank(_rows(patches_BHWD, origin_M3), origin_M3)
         self._chosen = (neighbours, rows)
-        self._left_out_BHW = _left_out(patches_BHWD, bank, neighbours)
+        self._left_out_BHW = _left_out(patches_BHWD, parts_B, bank, neighbours)
         self._suspects_B, self._ranking_B, self._bank = suspects_B, np.exp(logs_B), bank
         return self
 
-    def _ranked(self, patches_BHWD: Patches, rows: int, rng: np.random.Generator) -> tuple[Scores, int]:
+    def _ranked(self, patches_BHWD: Patches, parts_B: Parts, rows: int, rng: np.random.Generator) -> tuple[Scores, int]:
         """Logarithm of the image scores against a cleaned bank, `(B,)`, and the number of neighbours they came from."""
         points_BPC = reduced(patches_BHWD, rng)
         candidates = NEIGHBOURS if self.neighbours is None else (self.neighbours,)
@@ -126,7 +125,9 @@ class PatchCluster:
         for last in [False] * ROUNDS + [True]:
             origin_M3 = _balanced(trusted, patches_BHWD.shape[1:3], rows, rng)
             cells_M = origin_M3[:, 1] * patches_BHWD.shape[2] + origin_M3[:, 2]
-            means_KBP = mean_distances(points_BPC, points_BPC[origin_M3[:, 0], cells_M], origin_M3[:, 0], counts)
+            means_KBP = mean_distances(
+                points_BPC, points_BPC[origin_M3[:, 0], cells_M], parts_B, parts_B[origin_M3[:, 0]], counts
+            )
             logs_KB = np.log(np.maximum(_peaks(means_KBP, patches_BHWD.shape[1:3]), np.finfo(np.float32).tiny))
             best = int(logs_KB.std(axis=1).argmax())
             if last:
@@ -137,13 +138,13 @@ class PatchCluster:
 
     def anomaly_maps(self, patches_BHWD: Patches) -> Maps:
         """Mean distance of every patch to its K nearest bank rows, `maps_BHW`; raises InvalidInput before a fit."""
-        _check(patches_BHWD)
+        require_patches(patches_BHWD)
         index = self._fitted().index
         queries_ND = np.ascontiguousarray(patches_BHWD.reshape(-1, patches_BHWD.shape[3]))
         return _mean_distances(index, queries_ND, self._chosen[0]).reshape(patches_BHWD.shape[:3])
 
     def left_out_maps(self) -> Maps:
-        """Maps of the images of the fit against the final bank, each without its own image's rows, `maps_BHW`."""
+        """Maps of the images of the fit against the final bank, each without its own part's rows, `maps_BHW`."""
         if self._left_out_BHW is None:
             raise InvalidInput(
                 "left-out maps exist on the fitted instance only, not on one restored from its state; fit again"
@@ -171,10 +172,8 @@ class PatchCluster:
         """The bank row nearest to the patch at `row`, `column`; raises InvalidInput for a patch that is not on the
         grid.
         """
-        _check(patches_HWD[None])
-        height, width, _ = patches_HWD.shape
-        if not (0 <= row < height and 0 <= column < width):
-            raise InvalidInput(f"patch ({row}, {column}) on a grid of {height} x {width}; count from 0")
+        require_patches(patches_HWD[None])
+        require_place(patches_HWD.shape[:2], row, column)
         bank = self._fitted()
         distances_1K, rows_1K = bank.index.search(np.ascontiguousarray(patches_HWD[row, column][None]), 1)
         image, bank_row, bank_column = (int(each) for each in bank.origin_M3[rows_1K[0, 0]])
@@ -231,16 +230,6 @@ class _Bank:
         self.index = NearestNeighbours(bank_MD)
 
 
-def _check(patches_BHWD: Patches) -> None:
-    if patches_BHWD.ndim != 4 or 0 in patches_BHWD.shape or patches_BHWD.dtype != np.float32:
-        raise InvalidInput(
-            f"patch features of shape {patches_BHWD.shape} and type {patches_BHWD.dtype}; "
-            "float32 (images, rows, columns, dimensions) is needed, none of them 0"
-        )
-    if not np.isfinite(patches_BHWD).all():
-        raise InvalidInput("patch features hold NaN or infinity; leave out the images they come from")
-
-
 def _balanced(
     images: NDArray[np.int64], grid: tuple[int, int], rows: int, rng: np.random.Generator
 ) -> NDArray[np.int32]:
@@ -259,14 +248,16 @@ def _rows(patches_BHWD: Patches, origin_M3: NDArray[np.int32]) -> Patches:
     return np.ascontiguousarray(patches_BHWD[origin_M3[:, 0], origin_M3[:, 1], origin_M3[:, 2]])
 
 
-def _left_out(patches_BHWD: Patches, bank: "_Bank", neighbours: int) -> Maps:
-    """Maps of all images against the bank, each image without its own rows, `maps_BHW`."""
+def _left_out(patches_BHWD: Patches, parts_B: Parts, bank: "_Bank", neighbours: int) -> Maps:
+    """Maps of all images against the bank, each image without the rows of its own part, `maps_BHW`."""
     count, height, width, dimensions = patches_BHWD.shape
     maps_BHW = np.empty((count, height, width), np.float32)
     for image in range(count):
-        own_M = bank.origin_M3[:, 0] == image
+        own_M = parts_B[bank.origin_M3[:, 0]] == parts_B[image]
         if own_M.all():
-            raise InvalidInput(f"only image {image} is left for the bank; give more images, or a bank of more rows")
+            raise InvalidInput(
+                f"only the part of image {image} is left for the bank; give more images, or a bank of more rows"
+            )
         queries_PD = patches_BHWD[image].reshape(-1, dimensions)
         maps_BHW[image] = _mean_distances(bank.index, queries_PD, neighbours, own_M).reshape(height, width)
     return maps_BHW

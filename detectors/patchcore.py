@@ -14,7 +14,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.contract import DetectorState, Maps, Neighbour, Patches
+from detectors.checks import require_fit, require_patches, require_place
+from detectors.contract import DetectorState, Maps, Neighbour, Parts, Patches
 from detectors.coreset import greedy_k_center
 from detectors.errors import ArtifactError, InvalidInput
 from detectors.neighbours import NearestNeighbours
@@ -57,25 +58,23 @@ class PatchCore:
         self._bank_MD: NDArray[np.float32] | None = None
         self._provenance_M3 = np.zeros((0, 3), np.int32)
         self._search: NearestNeighbours | None = None
-        self._images = 0
+        self._parts_B: Parts | None = None
         self._fitted: Patches | None = None
         self._left_out_BHW: Maps | None = None
 
-    def fit(self, patches_BHWD: Patches) -> Self:
+    def fit(self, patches_BHWD: Patches, parts_B: Parts | None = None) -> Self:
         """Keep the coreset of all patches. Holds on to the caller's array (not changed) until
         `left_out_maps` are made.
 
-        Raises InvalidInput for fewer than two images, and for patches that are not finite float32 `(B, H, W, D)`.
+        Raises InvalidInput for fewer than two parts, and for patches that are not finite float32 `(B, H, W, D)`.
         """
-        require_patches(patches_BHWD)
+        parts_B = require_fit(patches_BHWD, parts_B)
         images, height, width, dimensions = patches_BHWD.shape
-        if images < 2:
-            raise InvalidInput(f"{images} image to fit on; at least 2 are needed, so that each can be left out")
         points_ND = patches_BHWD.reshape(-1, dimensions)
         picked_M = np.sort(greedy_k_center(points_ND, self._bank, seed=self._seed, progress=self._progress))
         places = np.unravel_index(picked_M, (images, height, width))
         self._keep(points_ND[picked_M], np.stack(places, axis=1).astype(np.int32))
-        self._images, self._fitted, self._left_out_BHW = images, patches_BHWD, None
+        self._parts_B, self._fitted, self._left_out_BHW = parts_B, patches_BHWD, None
         return self
 
     def anomaly_maps(self, patches_BHWD: Patches) -> Maps:
@@ -85,39 +84,38 @@ class PatchCore:
         return np.stack([self._map(bank, patches_HWD, None) for patches_HWD in patches_BHWD])
 
     def left_out_maps(self) -> Maps:
-        """Maps of the images of the fit, each by the bank rows that other images gave.
+        """Maps of the images of the fit, each by the bank rows that other parts gave.
 
-        A little pessimistic: rows that other images would have given in its place are not in the bank. Made once,
-        then kept. Raises InvalidInput on a restored detector, and where one image gave all rows.
+        A little pessimistic: rows that other parts would have given in its place are not in the bank. Made once,
+        then kept. Raises InvalidInput on a restored detector, and where one part gave all rows.
         """
         bank = self._fitted_search()
         if self._left_out_BHW is None:
-            if self._fitted is None:
+            if self._fitted is None or self._parts_B is None:
                 raise InvalidInput("left-out maps of a detector restored from its state; ask the one that was fitted")
             maps_BHW = np.empty(self._fitted.shape[:3], np.float32)
+            givers_M = self._parts_B[self._provenance_M3[:, 0]]
             for image, patches_HWD in enumerate(self._fitted):
-                own_M = self._provenance_M3[:, 0] == image
+                own_M = givers_M == self._parts_B[image]
                 if own_M.all():
-                    raise InvalidInput(f"image {image} gave all {bank.rows} rows of the bank; allow a larger bank")
+                    raise InvalidInput(
+                        f"the part of image {image} gave all {bank.rows} rows of the bank; allow a larger bank"
+                    )
                 maps_BHW[image] = self._map(bank, patches_HWD, own_M)
             self._left_out_BHW, self._fitted = maps_BHW, None  # the features are not needed any more
         return self._left_out_BHW.copy()
 
     def suspects(self) -> NDArray[np.bool_]:
         """All False, `(B,)`: PatchCore believes what it is given. Raises InvalidInput on a restored detector."""
-        if self._images == 0:
+        if self._parts_B is None:
             raise InvalidInput("suspects of a detector that was not fitted here; ask the one that was fitted")
-        return np.zeros(self._images, np.bool_)
+        return np.zeros(len(self._parts_B), np.bool_)
 
     def nearest(self, patches_HWD: Patches, row: int, column: int) -> Neighbour:
         """The bank row nearest to one patch: which image of the fit it came from, and where on its grid."""
         bank = self._fitted_search()
         require_patches(patches_HWD[None])
-        height, width = patches_HWD.shape[:2]
-        if not (0 <= row < height and 0 <= column < width):
-            raise InvalidInput(
-                f"patch ({row}, {column}) of a grid of {height} x {width}; count rows and columns from 0"
-            )
+        require_place(patches_HWD.shape[:2], row, column)
         distances_11, rows_11 = bank.search(patches_HWD[row, column][None], 1)
         image, its_row, its_column = (int(part) for part in self._provenance_M3[rows_11[0, 0]])
         return Neighbour(image=image, row=its_row, column=its_column, distance=float(distances_11[0, 0]))
@@ -188,18 +186,6 @@ class PatchCore:
         if self._bank_MD is None:
             raise InvalidInput("a patchcore detector that was not fitted; call fit first")
         return self._bank_MD
-
-
-def require_patches(patches_BHWD: Patches) -> None:
-    """Raise InvalidInput for anything but at least one image of finite float32 patches `(B, H, W, D)`."""
-    if patches_BHWD.ndim != 4 or patches_BHWD.dtype != np.float32 or patches_BHWD.size == 0:
-        raise InvalidInput(
-            f"patches of shape {patches_BHWD.shape} and type {patches_BHWD.dtype}; "
-            "float32 (images, height, width, dimensions) of at least one image are needed"
-        )
-    finite_B = np.isfinite(patches_BHWD).all(axis=(1, 2, 3))
-    if not finite_B.all():
-        raise InvalidInput(f"patches of image {int(np.argmin(finite_B))} hold NaN or infinity; leave that image out")
 
 
 def _whole(value: object) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from detectors.calibration import threshold_from_blind
+from detectors.contract import Parts
 from detectors.maps import Scores
 
 EXPECTED = 0.1
@@ -16,12 +17,13 @@ EXPECTED = 0.1
 GREATEST_RATE = 0.01
 
 
-def intruders(scores_B: Scores, keys: Sequence[str], *, seed: int) -> dict[str, float]:
+def intruders(scores_B: Scores, keys: Sequence[str], *, seed: int, parts_B: Parts | None = None) -> dict[str, float]:
     """Images that stand out from the others: for each its left-out score as a multiple of the limit, greatest first.
 
     The limit is a blind threshold on the same scores, robust to the intruders themselves, that `EXPECTED` images of a
-    clean folder exceed. An image is scored without its own patches, but with those of the others: many intruders of one
-    kind vouch for each other, and take `PatchCluster`, which is made for that (`driftline blind`).
+    clean folder exceed. An image is scored without the patches of its own part (`parts_B`), but with those of the
+    others: many intruders of one kind vouch for each other, and take `PatchCluster`, which is made for that (`driftline
+    blind`).
 
     Raises InvalidInput for scores that make no threshold.
 
@@ -31,6 +33,6 @@ def intruders(scores_B: Scores, keys: Sequence[str], *, seed: int) -> dict[str, 
     """
     nobody = np.zeros(len(scores_B), dtype=np.bool_)
     rate = min(GREATEST_RATE, EXPECTED / max(len(scores_B), 1))
-    limit = threshold_from_blind(scores_B, nobody, false_alarm_rate=rate, seed=seed).value
+    limit = threshold_from_blind(scores_B, nobody, false_alarm_rate=rate, seed=seed, parts_B=parts_B).value
     found = [int(image) for image in np.argsort(-scores_B, kind="stable") if scores_B[image] > limit]
     return {keys[image]: float(scores_B[image] / max(limit, np.finfo(np.float64).tiny)) for image in found}

@@ -13,10 +13,11 @@ import numpy as np
 
 from detectors.artifact import Extractors, Provenance, pack, unpack
 from detectors.contract import Patches
-from detectors.duplicates import near_duplicates
+from detectors.duplicates import identical_images, same_parts
 from detectors.encoding import encode_name
 from detectors.errors import ImageError, InvalidInput, NotFound
 from detectors.extractors import ExtractorCache
+from detectors.fitting import IDENTICAL
 from detectors.images import Image, decode
 from detectors.manifest import FeatureSpec
 from detectors.model import Extractor, Model
@@ -28,6 +29,8 @@ from streams.settings import LineConfig
 HELD_OUT_SHARE = 0.15
 LEAST_HELD_OUT = 5
 LEAST_IMAGES = 20
+
+HELD_OUT_PART = "shows a part that is held out"
 
 
 class TrainingSet(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,26 +93,31 @@ class Workbench:
 
 
 def choose_images(request: RetrainRequest, bench: Workbench, extractor: Extractor) -> TrainingSet:
-    """The training set of a request: unreadable and near-duplicate images left out, a share held out for the gates.
+    """The training set of a request: what is left out and why, and a share of the parts held out for the gates.
 
-    Near-duplicates (the same part again) go before the split, so that no part is fitted on and judged by. Raises InvalidInput where too
-    few images are left.
+    Images that show one part are all fitted on, or the first is held out and the others are left out: no part is both
+    fitted on and judged by, none judges twice. Raises InvalidInput where too few images are left.
     """
     keys, images, left_out = _readable(request.image_keys, bench)
     if keys:
-        again = near_duplicates(extractor.extract(images))
-        left_out |= {key: "near_duplicate" for key, twice in zip(keys, again, strict=True) if twice}
-        keys = [key for key, twice in zip(keys, again, strict=True) if not twice]
+        patches_BHWD = extractor.extract(images)
+        again_B = identical_images(patches_BHWD)
+        parts_B = same_parts(patches_BHWD[~again_B])
+        left_out |= {key: IDENTICAL for key, twice in zip(keys, again_B, strict=True) if twice}
+        keys = [key for key, twice in zip(keys, again_B, strict=True) if not twice]
     if len(keys) < LEAST_IMAGES:
         raise InvalidInput(
             f"{len(keys)} different usable images in a window of {len(request.image_keys)}, a model needs {LEAST_IMAGES}; "
             f"wait for more images and ask again"
         )
-    held_out = _every_nth(keys, max(LEAST_HELD_OUT, round(HELD_OUT_SHARE * len(keys))))
+    first_of: dict[int, str] = {}
+    firsts = {key: first_of.setdefault(part, key) for key, part in zip(keys, parts_B.tolist(), strict=True)}
+    held_out = _every_nth(list(first_of.values()), max(LEAST_HELD_OUT, round(HELD_OUT_SHARE * len(first_of))))
+    left_out |= {key: HELD_OUT_PART for key in keys if key not in held_out and firsts[key] in held_out}
     return TrainingSet(
         line=request.line,
         request_id=request.request_id,
-        fit=tuple(key for key in keys if key not in held_out),
+        fit=tuple(key for key in keys if key not in held_out and key not in left_out),
         held_out=tuple(key for key in keys if key in held_out),
         left_out=left_out,
     )

@@ -11,7 +11,6 @@ from scipy.stats import norm, pearson3
 from detectors.calibration import (
     SKEWNESS,
     pixel_threshold,
-    reference_from,
     robust_moments,
     threshold_for_recall,
     threshold_from_blind,
@@ -19,7 +18,6 @@ from detectors.calibration import (
 )
 from detectors.contract import Maps
 from detectors.errors import InvalidInput
-from detectors.images import ImageStatistics
 from detectors.maps import Scores
 
 MEAN, DEVIATION = 3.3, 0.1
@@ -51,6 +49,44 @@ def test_the_interval_holds_the_rate_obtained_in_95_of_100_cases(images: int) ->
     made = [threshold_from_normals(good_scores(images, rng), false_alarm_rate=0.02, seed=0) for _ in range(150)]
     held = np.mean([each.low <= obtained_rate(each.value) <= each.high for each in made])
     assert 0.9 <= held <= 0.993
+
+
+def test_images_of_one_part_count_as_one() -> None:
+    """Fifty parts in six lights each: the spread is that of the parts, the interval that of fifty, not of three hundred."""
+    rng = np.random.default_rng(3)
+    parts_B = np.repeat(np.arange(50), 6)
+    made = []
+    for _ in range(150):
+        scores = good_scores(50, rng)[parts_B]
+        made.append(threshold_from_normals(scores, false_alarm_rate=0.02, seed=0, parts_B=parts_B))
+    assert np.mean([each.low <= obtained_rate(each.value) <= each.high for each in made]) >= 0.9
+    assert np.mean([obtained_rate(each.value) for each in made]) == pytest.approx(0.02, rel=0.3)
+    once = threshold_from_normals(scores[::6], false_alarm_rate=0.02, seed=0)
+    assert made[-1].value == pytest.approx(once.value)
+    assert (made[-1].low, made[-1].high) == (once.low, once.high)
+
+
+def test_a_part_seen_often_weighs_no_more_than_another() -> None:
+    scores = good_scores(30, np.random.default_rng(5))
+    parts_B = np.append(np.arange(30), np.full(40, 7))
+    often = np.append(scores, np.full(40, scores[7]))
+    nobody = np.zeros(70, dtype=np.bool_)
+    for made, once in (
+        (
+            threshold_from_normals(often, false_alarm_rate=0.01, seed=0, parts_B=parts_B),
+            threshold_from_normals(scores, false_alarm_rate=0.01, seed=0),
+        ),
+        (
+            threshold_from_blind(often, nobody, false_alarm_rate=0.01, seed=0, parts_B=parts_B),
+            threshold_from_blind(often[:30], nobody[:30], false_alarm_rate=0.01, seed=0),
+        ),
+    ):
+        assert made.value == pytest.approx(once.value, rel=0.05)
+        assert (made.low, made.high) == (once.low, once.high)
+    with pytest.raises(InvalidInput, match="1 normal scores"):
+        threshold_from_normals(often, false_alarm_rate=0.01, seed=0, parts_B=np.zeros(70, np.int64))
+    with pytest.raises(InvalidInput, match="70 scores but 30 parts"):
+        threshold_from_normals(often, false_alarm_rate=0.01, seed=0, parts_B=np.arange(30))
 
 
 @pytest.mark.parametrize("images", [40, 150])
@@ -131,24 +167,6 @@ def test_a_threshold_scales_with_the_scores(factor: float, seed: int) -> None:
 def test_robust_moments_are_those_of_normal_data() -> None:
     values = np.random.default_rng(0).normal(5.0, 2.0, 20_000)
     assert robust_moments(values) == pytest.approx((5.0, 2.0), rel=0.02)
-
-
-def test_the_drift_reference_leaves_suspects_out_and_keeps_the_order() -> None:
-    maps_BHW = np.arange(1, 5, dtype=np.float32)[:, None, None] * np.ones((1, 3, 3), dtype=np.float32)
-    statistics = [ImageStatistics(mean=10.0 * i, contrast=i, sharpness=2.0 * i) for i in range(4)]
-    reference = reference_from(maps_BHW, statistics, np.array([False, True, False, False]))
-    assert reference.bulk == (1.0, 3.0, 4.0)
-    assert reference.peak == pytest.approx((1.0, 3.0, 4.0))
-    assert (reference.mean, reference.contrast, reference.sharpness) == ((0, 20, 30), (0, 2, 3), (0, 4, 6))
-
-
-def test_a_reference_needs_one_of_each_and_a_normal_image() -> None:
-    maps_BHW = np.ones((2, 3, 3), dtype=np.float32)
-    statistics = [ImageStatistics(mean=1.0, contrast=1.0, sharpness=1.0)] * 2
-    with pytest.raises(InvalidInput, match="2 maps, 1 statistics"):
-        reference_from(maps_BHW, statistics[:1], np.zeros(2, dtype=np.bool_))
-    with pytest.raises(InvalidInput, match="all 2 images are suspects"):
-        reference_from(maps_BHW, statistics, np.ones(2, dtype=np.bool_))
 
 
 @pytest.mark.parametrize(("defects", "recall"), [(30, 0.9), (100, 0.95), (100, 0.5)])

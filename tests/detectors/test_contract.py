@@ -116,6 +116,24 @@ def test_a_left_out_map_hardly_changes_when_its_own_image_does(name: str) -> Non
     assert [int(each) for each in np.unravel_index(int(maps_BHW.argmax()), maps_BHW.shape)] == [3, 4, 2]
 
 
+def test_no_image_vouches_for_another_of_its_part(name: str) -> None:
+    """Image 3 shows the part of image 2 once more, hardly changed. `parts_B` may be any numbers."""
+    patches = some_patches()
+    patches[2, 4, 2] += 3
+    patches[3] = patches[2] + np.float32(0.01) * some_patches(1, seed=5)[0]
+    parts_B = np.array([7, 1, 4, 4, 9, 0, 2, 3])
+    alone, known = (
+        detector_from(name, bank=120, seed=0).fit(patches, each).left_out_maps()[2:4, 4, 2] for each in (parts_B, None)
+    )
+    assert alone.min() > 2 * known.min()  # of two so alike a bank keeps one
+
+
+def test_parts_that_do_not_fit_the_images_are_refused(name: str) -> None:
+    for parts_B in (np.zeros(8, np.int64), np.arange(7)):
+        with pytest.raises(InvalidInput, match="part"):
+            detector_from(name, bank=60, seed=0).fit(some_patches(), parts_B)
+
+
 @pytest.mark.parametrize("name", BANKS)
 def test_left_out_maps_do_not_know_their_own_image(name: str) -> None:
     """With every patch in the bank an image is at distance 0 from itself; left out, it is as far as from the others."""

@@ -38,7 +38,7 @@ def test_the_rules_of_thumb_are_the_formulas() -> None:
 
 def test_leave_one_out_likelihood_is_the_definition() -> None:
     samples = some_samples()
-    apart = density.without_own(density.squares(samples, samples))
+    apart = density.without_own(density.squares(samples, samples), np.arange(samples.shape[1]))
     ours = density.likelihoods(apart, 1.0, 4, (0.3, 0.9))
     for factor, value in zip((0.3, 0.9), ours, strict=True):
         total = 0.0
@@ -52,7 +52,9 @@ def test_leave_one_out_likelihood_is_the_definition() -> None:
 def test_the_likeliest_bandwidth_of_normal_samples_is_near_silvermans() -> None:
     samples = np.random.default_rng(1).normal(size=(20, 200, 2)).astype(np.float32)
     start = density.silverman_factor(200, 2)
-    likely = density.likelihoods(density.without_own(density.squares(samples, samples)), start, 2)
+    likely = density.likelihoods(
+        density.without_own(density.squares(samples, samples), np.arange(samples.shape[1])), start, 2
+    )
     assert 0.6 < density.FACTORS[int(likely.argmax())] < 1.6
 
 
@@ -67,7 +69,7 @@ def test_squares_are_squared_distances() -> None:
 def test_adaptive_widths_are_wide_where_samples_are_rare() -> None:
     samples = np.concatenate([np.zeros((1, 30, 2)), np.full((1, 1, 2), 9.0)], axis=1).astype(np.float32)
     samples[0, :30] += np.random.default_rng(0).normal(size=(30, 2)).astype(np.float32)
-    apart = density.without_own(density.squares(samples, samples))
+    apart = density.without_own(density.squares(samples, samples), np.arange(samples.shape[1]))
     widths = density.adaptive_widths(apart, np.full((1, 31), 0.5), 2)
     assert widths[0].argmax() == 30
     assert widths[0, 30] > 2 * np.median(widths[0])

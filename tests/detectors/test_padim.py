@@ -69,6 +69,20 @@ def test_left_out_maps_with_fewer_images_than_dimensions() -> None:
         )
 
 
+@pytest.mark.parametrize("parts", [[0, 0, 1, 2, 3, 3, 3, 4, 5, 6, 7, 2], [0] * 10 + [1, 1], [0] * 11 + [1]])
+def test_left_out_maps_are_those_of_a_fit_on_the_other_parts(parts: list[int]) -> None:
+    parts_B = np.array(parts)
+    left_BHW = PaDiM(dimensions=6).fit(TRAINING, parts_B).left_out_maps()
+    for image in range(12):
+        others = TRAINING[parts_B != parts_B[image]]
+        chosen_C = chosen(PaDiM(dimensions=6).fit(TRAINING))
+        if len(others) > 1:
+            expected = literally(others, TRAINING[image], chosen_C)
+        else:  # no covariance but the regularisation
+            expected = np.linalg.norm((TRAINING[image] - others[0])[..., chosen_C], axis=-1) / 0.1
+        assert left_BHW[image] == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("restored", [False, True])
 def test_an_update_equals_a_refit(restored: bool) -> None:
     detector = PaDiM(dimensions=7).fit(TRAINING[:5])

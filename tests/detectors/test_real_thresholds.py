@@ -42,7 +42,7 @@ def plausible(flagged: int, of: int, stated: Threshold) -> bool:
     return bool(many and (few or flagged >= of * stated.low))
 
 
-@pytest.mark.parametrize("detector", ["patchcore", "padim", "patchcluster"])
+@pytest.mark.parametrize("detector", ["patchcore", "padim", "dfkde", "patchcluster"])
 @pytest.mark.parametrize("name", ["cookie", "magnetic_tile"])
 def test_unseen_normal_images_are_flagged_at_the_stated_rate(name: str, detector: str) -> None:
     folder = Path(DATA) / name

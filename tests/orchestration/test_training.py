@@ -1,0 +1,61 @@
+"""Which images a candidate learns from, which prove it, and which do neither."""
+
+import pytest
+
+from detectors.errors import InvalidInput
+from detectors.extractors import ExtractorCache
+from detectors.images import encode_png
+from detectors.store import FolderStore
+from orchestration.training import LEAST_HELD_OUT, TrainingSet, Workbench, choose_images
+from streams.messages import RetrainRequest
+from streams.rendered import RenderedLine
+from streams.settings import LineConfig
+
+PARTS = 24
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
+    """Parts 0 to 23 in two lights, part 0 a third time as a copy, and a file that is no image."""
+    store, line = FolderStore(tmp_path_factory.mktemp("objects")), RenderedLine(seed=3)
+    for number in range(PARTS):
+        for light in (1.0, 0.8):
+            store.put(f"{light}/{number}", encode_png(line.image(number, light=light)))
+    store.put("copy", store.get("1.0/0"))
+    store.put("torn", b"\x89PNG")
+    return Workbench(store, ExtractorCache())
+
+
+def chosen(bench: Workbench, keys: list[str]) -> TrainingSet:
+    request = RetrainRequest(
+        line="l", request_id="r", cause="manual", mode="blind", image_keys=tuple(keys), parent_version=None,
+        alarm_at=None, requested_at=0.0,
+    )  # fmt: skip
+    return choose_images(request, bench, bench.extractor(LineConfig(image_size=128)))
+
+
+def part(key: str) -> str:
+    return key.partition("/")[2]
+
+
+def test_no_part_is_both_learnt_and_judged_by(bench: Workbench) -> None:
+    once = [f"1.0/{number}" for number in range(PARTS)]
+    again = [f"0.8/{number}" for number in range(PARTS)]
+    window = [*once, "copy", "torn", *again]
+    made = chosen(bench, window)
+    assert len(made.held_out) == LEAST_HELD_OUT
+    judged = {part(key) for key in made.held_out}
+    assert {part(key) for key in made.fit} == {str(number) for number in range(PARTS)} - judged
+    assert len(made.fit) == 2 * (PARTS - LEAST_HELD_OUT)
+    assert list(made.fit) == [key for key in window if key in made.fit]
+    assert made.left_out["copy"] == "identical"
+    assert made.left_out["torn"].startswith("unreadable")
+    assert {part(key) for key, why in made.left_out.items() if "held out" in why} == judged
+    assert {*made.fit, *made.held_out, *made.left_out} == set(window)
+
+
+def test_too_few_images_are_refused_with_their_number(bench: Workbench) -> None:
+    with pytest.raises(InvalidInput, match="19 different usable images in a window of 20"):
+        chosen(bench, [*(f"1.0/{number}" for number in range(19)), "copy"])
+    with pytest.raises(InvalidInput, match="0 different usable images in a window of 1"):
+        chosen(bench, ["torn"])
