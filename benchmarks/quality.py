@@ -18,7 +18,7 @@ from rivals.client import BANK, WEIGHTS, Rival, anomalib, give_bank
 from detectors.evaluation import aupro, image_auroc, pixel_auroc
 from detectors.features import load_extractor
 from detectors.fitting import fit_model
-from detectors.images import decode
+from detectors.images import decode, decode_mask
 from detectors.model import Model, detector_from
 
 SETS = ("cookie", "magnetic_tile")
@@ -40,8 +40,7 @@ def mask(folder: Path, path: Path) -> NDArray[np.bool_] | None:
     file = folder / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
     if not file.exists():
         return None
-    mask_HW = decode(file.read_bytes())[..., 0] > 127
-    return np.asarray(Picture.fromarray(mask_HW).resize(SIDE, Picture.Resampling.NEAREST))
+    return np.asarray(Picture.fromarray(decode_mask(file.read_bytes())).resize(SIDE, Picture.Resampling.NEAREST))
 
 
 def figures(folder: Path, peaks: list[float], maps: list[Maps]) -> tuple[float, float, float]:

@@ -57,11 +57,12 @@ _DEEP_GREY = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 _BITS_PER_SAMPLE = 258
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, behind: str = "white") -> Image:
     """The pixels of a JPEG, PNG, BMP, TIFF or WebP file as uint8 RGB `image_HWC`.
 
     EXIF rotation is applied; 16-bit grey is scaled by 1/257 (12-bit TIFF by 255/4095), not clipped; palette and CMYK
-    become RGB; pixels with transparency are laid on white, as a viewer shows them. Of several frames the first counts.
+    become RGB; pixels with transparency are laid on white (or what is `behind`), as a viewer shows them. Of several frames the first
+    counts.
 
     Raises ImageError for bytes that can never be decoded (empty, truncated, no image, a pixel format whose range is
     unknown) and, from the header and before decoding, for more than `max_pixels`.
@@ -82,7 +83,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
         # The readers themselves rather than Image.open: it warns through process-wide state about sizes judged here.
         picture = reader(BytesIO(data))
         _check_size(picture, max_pixels)
-        return _rgb(picture)
+        return _rgb(picture, behind)
     except ImageError:
         raise
     except _FAILURES as error:
@@ -90,6 +91,20 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
         raise ImageError(
             f"image of {len(data)} bytes cannot be decoded ({reason}); it is truncated or broken: send it again"
         ) from error
+
+
+def decode_mask(data: bytes) -> NDArray[np.bool_]:
+    """Where a mask marks a defect, `(H, W)`: what is at least half as bright, in any colour, as its brightest pixel.
+
+    Masks come white on black, coloured on black and coloured on nothing; transparency marks nothing. Raises what
+    `decode` does.
+
+    >>> decode_mask(encode_png(np.array([[[0, 0, 0], [35, 164, 54]]], np.uint8))).tolist()
+    [[False, True]]
+    """
+    bright_HW = decode(data, behind="black").max(axis=2)
+    marked_HW: NDArray[np.bool_] = bright_HW > bright_HW.max() / 2
+    return marked_HW
 
 
 @dataclass(frozen=True)
@@ -168,7 +183,7 @@ def _check_size(picture: Picture.Image, max_pixels: int) -> None:
         )
 
 
-def _rgb(picture: Picture.Image) -> Image:
+def _rgb(picture: Picture.Image, behind: str) -> Image:
     deep_max = _deep_grey_max(picture)
     picture = ImageOps.exif_transpose(picture)
     if picture.mode in _DEEP_GREY:
@@ -178,7 +193,7 @@ def _rgb(picture: Picture.Image) -> Image:
         raise ImageError(f"pixels of mode {picture.mode} have no known range; save them with 8 or 16 unsigned bits")
     if picture.has_transparency_data:
         seen = picture.convert("RGBA")
-        picture = Picture.alpha_composite(Picture.new("RGBA", seen.size, "white"), seen)
+        picture = Picture.alpha_composite(Picture.new("RGBA", seen.size, behind), seen)
     return np.array(picture.convert("RGB"))
 
 

@@ -24,7 +24,7 @@ from detectors.evaluation import (
     pixel_auroc,
     recall_at_false_alarm_rate,
 )
-from detectors.images import Image, decode
+from detectors.images import Image, decode, decode_mask
 from detectors.manifest import Threshold
 from detectors.model import ImageScore, Model
 from orchestration.offline import Watcher, fit_files, image_files, readable
@@ -205,7 +205,7 @@ def _mask(folder: Path, path: Path, image: Image) -> Mask | None:
     found = folder / "ground_truth" / path.parent.name / f"{path.stem}_mask.png"
     if not found.exists():
         return None
-    mask = decode(found.read_bytes())[..., 0] > 127
+    mask = decode_mask(found.read_bytes())
     if mask.shape != image.shape[:2]:
         raise InvalidInput(f"{found} is {mask.shape}, its image {image.shape[:2]}; a mask has the size of its image")
     return mask

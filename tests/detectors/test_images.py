@@ -1,8 +1,10 @@
 """Decoding: every kind of file a camera may send, and every kind of rubbish."""
 
+import os
 import struct
 import zlib
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from detectors.errors import ImageError, InvalidInput
-from detectors.images import decode, encode_jpeg, encode_png, statistics
+from detectors.images import decode, decode_mask, encode_jpeg, encode_png, statistics
 
 RGB = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
 
@@ -133,6 +135,38 @@ def test_transparency_is_laid_on_white() -> None:
     assert image[0, :2, 0].tolist() == [255, 10]
     half = decode(file_of(Picture.new("RGBA", (2, 2), (0, 0, 0, 51))))
     assert half[0, 0].tolist() == [204, 204, 204]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "RGB", "1"])
+@pytest.mark.parametrize("shade", [(255, 255, 255), (35, 164, 54)])
+def test_a_mask_marks_the_same_however_it_is_kept(mode: str, shade: tuple[int, int, int]) -> None:
+    colours = np.zeros((6, 8, 3), np.uint8)
+    colours[1:3, 2:5] = shade
+    drawn = Picture.fromarray(colours)
+    if mode == "RGBA":
+        drawn.putalpha(Picture.fromarray(np.where(colours.any(axis=2), 255, 0).astype(np.uint8)))
+    else:
+        drawn = drawn.quantize(2) if mode == "P" else drawn.convert(mode, dither=Picture.Dither.NONE)
+    if mode == "P":
+        palette = drawn.getpalette() or []
+        drawn.info["transparency"] = bytes(255 if any(palette[3 * i : 3 * i + 3]) else 0 for i in range(2))
+    if mode == "1":
+        drawn = Picture.fromarray(colours.any(axis=2))
+    np.testing.assert_array_equal(decode_mask(file_of(drawn)), colours.any(axis=2))
+
+
+def test_a_mask_of_nothing_marks_nothing() -> None:
+    assert not decode_mask(file_of(Picture.new("L", (5, 4)))).any()
+    assert not decode_mask(file_of(Picture.new("RGBA", (5, 4)))).any()
+
+
+def test_the_masks_of_real_defects_mark_the_lesser_part() -> None:
+    if (data := os.environ.get("DRIFTLINE_TEST_DATA")) is None:
+        pytest.skip("set DRIFTLINE_TEST_DATA to the folder of real images")
+    files = sorted(Path(data).glob("*/ground_truth/*/*_mask.png"))
+    shares = [float(decode_mask(file.read_bytes()).mean()) for file in files[::5]]
+    assert len(shares) > 50
+    assert 0 < min(shares) <= max(shares) < 0.7
 
 
 def test_palette_and_bilevel_become_rgb() -> None:
