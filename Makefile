@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SERVICES := .services/environment
 export PYTHONUNBUFFERED := 1
 export OMP_NUM_THREADS ?= 1
 
@@ -12,7 +13,7 @@ demo: install
 	$(BIN)/driftline demo $(DEMO)
 
 test: install
-	$(BIN)/python -m pytest $(TESTS)
+	set -a; if [ -f $(SERVICES) ]; then . $(CURDIR)/$(SERVICES); fi; $(BIN)/python -m pytest $(TESTS)
 
 check: install
 	$(BIN)/ruff check .
@@ -37,8 +38,11 @@ pins: install
 	$(BIN)/uv pip compile -q --no-header --python-version 3.11 requirements/dev.in -o requirements/dev.txt
 	$(BIN)/uv pip compile -q --no-header --python-version 3.11 -c requirements/dev.txt requirements/runtime.in -o requirements/runtime.txt
 
-services services-down:
-	@echo "not yet: real Kafka, S3 and PostgreSQL come with a later release; the embedded default needs no services"; exit 2
+services:
+	$(PYTHON) compose/services.py up
+
+services-down:
+	$(PYTHON) compose/services.py down
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -12,7 +12,7 @@ from PIL import ImageDraw, ImageOps
 
 from detectors.errors import InvalidInput, NotFound, Unavailable
 from detectors.images import decode
-from detectors.store import ObjectStore
+from detectors.objects import ObjectStore
 
 THUMBNAIL_PX = 320
 LARGE_PX = 720

@@ -15,8 +15,9 @@ from dashboard import pictures
 from dashboard.pictures import Box, Shown
 from dashboard.words import plain
 from detectors.errors import DriftlineError, Unavailable
+from detectors.objects import ObjectStore
 from detectors.registry import Registry
-from detectors.store import ObjectStore, open_store
+from detectors.store import open_store
 from streams.actions import Actor
 from streams.ledger import Ledger
 from streams.settings import LineConfig, Settings, load_lines
@@ -83,25 +84,30 @@ def in_words() -> Iterator[None]:
 
 
 @st.cache_resource(show_spinner=False)
+def _store(store_url: str) -> ObjectStore:
+    return open_store(store_url)
+
+
+@st.cache_resource(show_spinner=False)
 def _opened(home: str, store_url: str, ledger_url: str) -> Sources:
-    store = open_store(store_url)
+    store = _store(store_url)
     return Sources(Ledger.open(ledger_url), store, Registry(store), load_lines(Path(home)))
 
 
 # Keys never change what they name, so pictures are remembered; exceptions are not, so one that is gone may come back.
 @st.cache_data(max_entries=PICTURES_REMEMBERED, show_spinner=False)
 def _thumbnail(store_url: str, key: str, side_px: int) -> bytes:
-    return pictures.thumbnail(open_store(store_url), key, side_px=side_px)
+    return pictures.thumbnail(_store(store_url), key, side_px=side_px)
 
 
 @st.cache_data(max_entries=PICTURES_REMEMBERED, show_spinner=False)
 def _framed(store_url: str, key: str, box: Box | None) -> bytes:
-    return pictures.framed(open_store(store_url), key, box)
+    return pictures.framed(_store(store_url), key, box)
 
 
 @st.cache_data(max_entries=PICTURES_REMEMBERED, show_spinner=False)
 def _crop(store_url: str, key: str, box: Box) -> bytes:
-    return pictures.crop(open_store(store_url), key, box)
+    return pictures.crop(_store(store_url), key, box)
 
 
 def _settings() -> Settings:

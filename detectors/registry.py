@@ -15,6 +15,7 @@ import msgspec
 from detectors.encoding import decode_name
 from detectors.errors import ArtifactError, Conflict, InvalidInput, NotFound
 from detectors.manifest import Manifest, read_manifest
+from detectors.objects import ObjectStore
 from detectors.registry_keys import (
     CLAIM,
     MANIFEST,
@@ -26,7 +27,6 @@ from detectors.registry_keys import (
     version_folder,
     versions_folder,
 )
-from detectors.store import ObjectStore
 
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TRIES = 100

@@ -18,9 +18,10 @@ from detectors.extractors import ExtractorCache
 from detectors.fitting import Progress, unwatched
 from detectors.images import Image, decode, encode_jpeg
 from detectors.model import Model, heatmap
+from detectors.objects import ObjectStore, image_key
 from detectors.patchcluster import PatchCluster
 from detectors.registry import Pointers, Registry
-from detectors.store import ObjectStore, image_key, open_store
+from detectors.store import open_store
 from orchestration.fitting import fit_line
 from streams.actions import Actor, promote, rollback
 from streams.ledger import Ledger

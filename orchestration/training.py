@@ -21,7 +21,7 @@ from detectors.fitting import IDENTICAL
 from detectors.images import Image, decode
 from detectors.manifest import FeatureSpec
 from detectors.model import Extractor, Model
-from detectors.store import ObjectStore
+from detectors.objects import ObjectStore
 from orchestration.fitting import extractor_of, fit_line
 from streams.messages import RetrainRequest
 from streams.settings import LineConfig

@@ -20,7 +20,7 @@ import numpy as np
 from detectors.encoding import check_line_name
 from detectors.errors import InvalidInput, Unavailable
 from detectors.images import decode, encode_png
-from detectors.store import ObjectStore, image_key
+from detectors.objects import ObjectStore, image_key
 from streams.bus import Producer, publish
 from streams.messages import LineImage
 from streams.perturbation import apply

@@ -10,7 +10,7 @@ from detectors.encoding import check_line_name, encode_name
 from detectors.errors import InvalidInput, NotFound
 from detectors.images import Image, decode, encode_jpeg
 from detectors.model import ImageScore, heatmap
-from detectors.store import ObjectStore, image_key
+from detectors.objects import ObjectStore, image_key
 from streams.bus import Record
 from streams.messages import (
     TYPE_PREFIX,

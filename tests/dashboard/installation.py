@@ -13,8 +13,9 @@ from PIL import Image as Picture
 from PIL import ImageFilter
 
 from detectors.manifest import DriftReference, FeatureSpec, Golden, Manifest, Threshold
+from detectors.objects import ObjectStore, image_key
 from detectors.registry import Registry
-from detectors.store import ObjectStore, image_key, open_store
+from detectors.store import open_store
 from streams.ledger import GateResult, Ledger
 from streams.messages import (
     Collected,

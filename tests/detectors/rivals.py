@@ -1,4 +1,4 @@
-"""Other processes at the same store: `python -m tests.detectors.rivals ACTION ROOT NUMBER` says ready, waits for a
+"""Other processes at the same store: `python -m tests.detectors.rivals ACTION ADDRESS NUMBER` says ready, waits for a
 line on its standard input, acts, and tells by its exit status whether it won (0) or met a Conflict (1)."""
 
 import os
@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detectors.errors import Conflict, Unavailable
+from detectors.objects import ObjectStore
 from detectors.registry import Registry
-from detectors.store import FolderStore
+from detectors.store import open_store
 from tests.detectors.artefacts import artefact
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +26,8 @@ LINE = "press-4/door"
 class Rival:
     """One process that waits for `go`."""
 
-    def __init__(self, action: str, root: Path, number: int) -> None:
-        command = [sys.executable, "-m", "tests.detectors.rivals", action, str(root), str(number)]
+    def __init__(self, action: str, address: str | Path, number: int) -> None:
+        command = [sys.executable, "-m", "tests.detectors.rivals", action, str(address), str(number)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True)
@@ -48,18 +49,18 @@ class Rival:
         return self.process.returncode, out.strip()
 
 
-def race(action: str, root: Path, count: int) -> list[tuple[int, str]]:
+def race(action: str, address: str | Path, count: int) -> list[tuple[int, str]]:
     """Let `count` processes do the same at the same moment; exit status and output of each."""
-    rivals = [Rival(action, root, number) for number in range(count)]
+    rivals = [Rival(action, address, number) for number in range(count)]
     assert [rival.told() for rival in rivals] == ["ready"] * count
     for rival in rivals:
         rival.go()
     return [rival.ended() for rival in rivals]
 
 
-def outcomes(action: str, root: Path, count: int) -> list[int]:
+def outcomes(action: str, address: str | Path, count: int) -> list[int]:
     """As `race`, the exit statuses alone."""
-    return [status for status, _ in race(action, root, count)]
+    return [status for status, _ in race(action, address, count)]
 
 
 def say(text: str) -> None:
@@ -67,26 +68,26 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def swap(root: Path, number: int) -> None:
+def swap(address: str, number: int) -> None:
     """Against the state before the race: what `p` was then lies in `before`."""
-    store = FolderStore(root)
+    store = open_store(address)
     before = store.read("before")
     store.swap("p", str(number).encode(), expected=before.etag if before else None)
 
 
-def put_other(root: Path, number: int) -> None:
-    FolderStore(root).put("a/b/c", str(number).encode() * SIZE)
+def put_other(address: str, number: int) -> None:
+    open_store(address).put("a/b/c", str(number).encode() * SIZE)
 
 
-def put_equal(root: Path, number: int) -> None:
-    FolderStore(root).put("a/b/c", b"same")
+def put_equal(address: str, number: int) -> None:
+    open_store(address).put("a/b/c", b"same")
 
 
-def count(root: Path, number: int) -> None:
+def count(address: str, number: int) -> None:
     """Two threads that count one number up, ROUNDS times each."""
 
     def up() -> None:
-        store = FolderStore(root)
+        store = open_store(address)
         for _ in range(ROUNDS):
             while not _counted(store):
                 pass
@@ -98,7 +99,7 @@ def count(root: Path, number: int) -> None:
         thread.join()
 
 
-def _counted(store: FolderStore) -> bool:
+def _counted(store: ObjectStore) -> bool:
     now = store.read("n")
     try:
         store.swap("n", str(int(now.data if now else 0) + 1).encode(), expected=now.etag if now else None)
@@ -107,9 +108,9 @@ def _counted(store: FolderStore) -> bool:
     return True
 
 
-def write(root: Path, number: int) -> None:
+def write(address: str, number: int) -> None:
     """Write objects until killed."""
-    store = FolderStore(root)
+    store = open_store(address)
     now = store.read("pointer")
     etag = now.etag if now else None
     for each in range(number, 1_000_000):
@@ -119,20 +120,20 @@ def write(root: Path, number: int) -> None:
         say("wrote")
 
 
-def fill(root: Path, number: int) -> None:
+def fill(address: str, number: int) -> None:
     """A limit on the size of files is what a full disk looks like to one process."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
     try:
-        FolderStore(root).put("big", b"x" * 5000)
+        open_store(address).put("big", b"x" * 5000)
     except Unavailable as error:
         say(str(error))
 
 
-def look(root: Path, number: int) -> None:
+def look(address: str, number: int) -> None:
     """Into a folder that is closed to us; root, whom nothing is closed to, becomes nobody."""
-    store = FolderStore(root)
-    (root / "a").chmod(0)
+    store = open_store(address)
+    (Path(address) / "a").chmod(0)
     if os.geteuid() == 0:
         os.seteuid(65534)
     for call in (lambda: store.get("a/b"), lambda: store.exists("a/b"), lambda: store.keys("a/")):
@@ -142,40 +143,40 @@ def look(root: Path, number: int) -> None:
             say(str(error))
 
 
-def publish(root: Path, number: int) -> None:
+def publish(address: str, number: int) -> None:
     """Each an artefact of its own."""
-    say(str(Registry(FolderStore(root)).publish(LINE, artefact(LINE, content=str(number)))))
+    say(str(Registry(open_store(address)).publish(LINE, artefact(LINE, content=str(number)))))
 
 
-def publish_request(root: Path, number: int) -> None:
+def publish_request(address: str, number: int) -> None:
     """Runs of one request, whose fits came out differently."""
-    say(str(Registry(FolderStore(root)).publish(LINE, artefact(LINE, content=str(number), request_id="r1"))))
+    say(str(Registry(open_store(address)).publish(LINE, artefact(LINE, content=str(number), request_id="r1"))))
 
 
-def promote(root: Path, number: int) -> None:
-    Registry(FolderStore(root)).promote(LINE, number + 1)
+def promote(address: str, number: int) -> None:
+    Registry(open_store(address)).promote(LINE, number + 1)
 
 
-def promote_first(root: Path, number: int) -> None:
-    Registry(FolderStore(root)).promote(LINE, number + 1, expected_sequence=0)
+def promote_first(address: str, number: int) -> None:
+    Registry(open_store(address)).promote(LINE, number + 1, expected_sequence=0)
 
 
-def set_point(root: Path, number: int) -> None:
-    registry = Registry(FolderStore(root))
+def set_point(address: str, number: int) -> None:
+    registry = Registry(open_store(address))
     registry.set_operating_point(LINE, 1, threshold=float(number), by="ana", why="race", at=0.0)
 
 
-ACTIONS: tuple[Callable[[Path, int], None], ...] = (
+ACTIONS: tuple[Callable[[str, int], None], ...] = (
     swap, put_other, put_equal, count, write, fill, look, publish, publish_request, promote, promote_first, set_point,
 )  # fmt: skip
 
 
-def main(name: str, root: str, number: str) -> int:
+def main(name: str, address: str, number: str) -> int:
     (action,) = [each for each in ACTIONS if each.__name__ == name]
     say("ready")
     sys.stdin.readline()
     try:
-        action(Path(root), int(number))
+        action(address, int(number))
     except Conflict:
         return LOST
     return WON

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from detectors.errors import ArtifactError, Conflict, DriftlineError, InvalidInput, NotFound
+from detectors.objects import Revision
 from detectors.registry import OperatingPoint, Pointers, Registry
-from detectors.store import FolderStore, Revision
+from detectors.store import FolderStore
 from tests.detectors.artefacts import artefact
 from tests.detectors.rivals import LINE, LOST, WON, outcomes, race
 

@@ -18,6 +18,7 @@ from orchestration.supervise import Supervisor
 from streams.camera import Camera
 from streams.ledger import Ledger
 from streams.settings import LineConfig, Settings
+from tests.servers import s3_bucket
 from tests.streams.scoring_line import texture
 
 LINE = "kills"
@@ -58,8 +59,11 @@ def kill_scorer_amid_work(supervisor: Supervisor, ledger: Ledger) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_killed_parts_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
-    settings = Settings.from_environ({"DRIFTLINE_HOME": str(tmp_path / "home")})
+@pytest.mark.parametrize("server", [None, "versitygw"])
+def test_killed_parts_lose_nothing_and_repeat_nothing(tmp_path: Path, server: str | None) -> None:
+    """On the embedded default, and with pixels and models on an S3 server."""
+    store = {} if server is None else {"DRIFTLINE_STORE": s3_bucket(server)}
+    settings = Settings.from_environ({"DRIFTLINE_HOME": str(tmp_path / "home"), **store})
     write_line(settings, LINE, LineConfig(image_size=64, bank=300, cold_start_images=COLD_START))
     told: list[str] = []
     stage = Stage.open(settings, LINE, told.append)

@@ -16,6 +16,7 @@ from detectors.registry import Registry
 from detectors.store import FolderStore
 from orchestration.cli import driftline
 from orchestration.console import run
+from tests.servers import s3_bucket
 from tests.streams.scoring_line import texture
 
 SMALL = ("--image-size", "64", "--bank", "300")
@@ -56,9 +57,16 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str | Path, status: i
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.parametrize("server", [None, "versitygw", "minio"])
 def test_a_line_is_trained_predicted_promoted_and_rolled_back(
-    mvtec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mvtec: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    server: str | None,
 ) -> None:
+    if server is not None:
+        monkeypatch.setenv("DRIFTLINE_STORE", s3_bucket(server))
     first = answer(capsys, "train", mvtec / "train" / "good", "--line", "press-4/door", *SMALL)
     screening = first.pop("screening")
     assert first == {"line": "press-4/door", "version": 1, "champion": 1}
