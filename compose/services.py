@@ -4,6 +4,7 @@ ends it. Everything lies under `.services`: programs, data, logs, and `environme
 Uses the standard library only. Ports are free ones, of the loopback alone; keys are drawn once for this folder.
 """
 
+import hashlib
 import os
 import secrets
 import shlex
@@ -13,8 +14,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,55 +22,75 @@ HOME = Path(__file__).resolve().parents[1] / ".services"
 ENVIRONMENT = HOME / "environment"
 PATIENCE_S = 60.0
 USER, PASSWORD = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
+DATABASE_USER = "driftline"
 
 
 @dataclass(frozen=True)
 class Server:
-    """One program: how Go builds it, and how it is started on a port with a folder for its data."""
+    """One program, and how it is started on a loopback port with a folder for its data.
+
+    `package`: what Go builds it from; without one `program` is installed already. `owner`: who it runs as where we are root.
+    """
 
     name: str
-    package: str
-    arguments: Callable[[str, Path], list[str]]
-    environ: Callable[[Mapping[str, str]], dict[str, str]]
-
-    @property
-    def program(self) -> Path:
-        """Where it lies once it is built."""
-        return HOME / "bin" / self.name
+    program: Path
+    arguments: Callable[[int, Path], list[str]]
+    package: str = ""
+    environ: Callable[[Mapping[str, str]], dict[str, str]] = lambda _: {}
+    owner: str | None = None
+    ends_on: signal.Signals = signal.SIGTERM
 
     def file(self, kind: str) -> Path:
         """Its log, pid or port."""
         return HOME / f"{self.name}.{kind}"
 
+    @property
+    def user(self) -> str | None:
+        """Whom its process belongs to, where that is not ourselves."""
+        return self.owner if os.geteuid() == 0 else None
+
 
 S3_SERVERS = (
     Server(
         "versitygw",
-        "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
-        lambda address, data: ["--port", address, "posix", str(data)],
-        lambda keys: {"ROOT_ACCESS_KEY": keys[USER], "ROOT_SECRET_KEY": keys[PASSWORD]},
+        HOME / "bin" / "versitygw",
+        lambda port, data: ["--port", f"127.0.0.1:{port}", "posix", str(data)],
+        package="github.com/versity/versitygw/cmd/versitygw@v1.8.0",
+        environ=lambda keys: {"ROOT_ACCESS_KEY": keys[USER], "ROOT_SECRET_KEY": keys[PASSWORD]},
     ),
     Server(
         "minio",
-        "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c",
-        lambda address, data: ["server", str(data), "--address", address],
-        lambda keys: {"MINIO_ROOT_USER": keys[USER], "MINIO_ROOT_PASSWORD": keys[PASSWORD], "MINIO_BROWSER": "off"},
+        HOME / "bin" / "minio",
+        lambda port, data: ["server", str(data), "--address", f"127.0.0.1:{port}"],
+        package="github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c",
+        environ=lambda keys: {
+            "MINIO_ROOT_USER": keys[USER], "MINIO_ROOT_PASSWORD": keys[PASSWORD], "MINIO_BROWSER": "off",
+        },
     ),
-)
+)  # fmt: skip
+
+POSTGRESQL = Server(
+    "postgresql",
+    max(Path("/usr/lib/postgresql").glob("*/bin/postgres"), default=Path("/usr/lib/postgresql/postgres")),
+    lambda port, data: [
+        "-D", str(data), "-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200",
+    ],
+    owner="postgres",
+    ends_on=signal.SIGINT,  # at once, not when the last client has gone
+)  # fmt: skip
+
+SERVERS = (*S3_SERVERS, POSTGRESQL)
 
 
 def main(command: str) -> int:
     """`up` or `down`; the exit status."""
     if command == "down":
-        for server in S3_SERVERS:
+        for server in SERVERS:
             stop(server)
         ENVIRONMENT.unlink(missing_ok=True)
         return 0
-    if shutil.which("go") is None and not all(server.program.exists() for server in S3_SERVERS):
-        print(
-            "services cannot be built: there is no Go; install it from https://go.dev/dl (1.26 was used)",
-            file=sys.stderr,
-        )
+    if (words := lacking()) is not None:
+        print(f"services cannot be started: {words}", file=sys.stderr)
         return 2
     try:
         up()
@@ -82,17 +101,60 @@ def main(command: str) -> int:
     return 0
 
 
+def lacking() -> str | None:
+    """What this machine lacks, with the cure; None if nothing."""
+    if shutil.which("go") is None and not all(server.program.exists() for server in S3_SERVERS):
+        return "there is no Go; install it from https://go.dev/dl (1.26 was used)"
+    if not POSTGRESQL.program.exists():
+        return "there is no PostgreSQL; on Debian and Ubuntu run `apt-get install postgresql`"
+    return None
+
+
 def up() -> None:
     """Everything built, started and answering; the environment written."""
     (HOME / "bin").mkdir(parents=True, exist_ok=True)
     keys = _keys()
     for server in S3_SERVERS:
         build(server)
-    endpoints = {server.name: f"http://127.0.0.1:{start(server, keys)}" for server in S3_SERVERS}
-    told = {**keys, "DRIFTLINE_TEST_S3": " ".join(f"{name}={endpoint}" for name, endpoint in endpoints.items())}
+    make_database(keys)
+    ports = {server.name: start(server, keys) for server in SERVERS}
+    told = {
+        **keys,
+        "DRIFTLINE_TEST_S3": " ".join(f"{server.name}=http://127.0.0.1:{ports[server.name]}" for server in S3_SERVERS),
+        "DRIFTLINE_TEST_POSTGRESQL": f"postgresql+psycopg://{DATABASE_USER}:{keys[PASSWORD]}@127.0.0.1:{ports['postgresql']}/postgres",
+    }
     _write_secret(ENVIRONMENT, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in told.items()))
-    for name, endpoint in endpoints.items():
-        print(f"{name}: {endpoint}")
+    for name, port in ports.items():
+        print(f"{name}: 127.0.0.1:{port}")
+
+
+def data_of(server: Server) -> Path:
+    """The folder of its data: below ours, unless its own user may not go there (a clone in somebody's closed home)."""
+    ours = HOME / "data" / server.name
+    if server.user is None or all(folder.stat().st_mode & 0o001 for folder in HOME.parents):
+        return ours
+    return Path("/var/tmp") / f"driftline-{hashlib.sha256(bytes(HOME)).hexdigest()[:12]}" / server.name
+
+
+def make_database(keys: Mapping[str, str]) -> None:
+    """PostgreSQL's cluster, where there is none yet; its one user logs in with our secret."""
+    data = data_of(POSTGRESQL)
+    if (data / "PG_VERSION").exists():
+        return
+    data.mkdir(parents=True, exist_ok=True)
+    secret = data.with_name("postgresql.secret")
+    _write_secret(secret, keys[PASSWORD])
+    if POSTGRESQL.user is not None:
+        shutil.chown(data, POSTGRESQL.user)
+        shutil.chown(secret, POSTGRESQL.user)
+    command: list[str | Path] = [
+        POSTGRESQL.program.with_name("initdb"), "-D", data, "-U", DATABASE_USER, "-A", "scram-sha-256", "-E", "UTF8",
+        "--locale=C.UTF-8", f"--pwfile={secret}",
+    ]  # fmt: skip
+    try:
+        subprocess.run(command, user=POSTGRESQL.user, cwd="/", check=True, stdout=subprocess.DEVNULL)
+    finally:
+        secret.unlink()
 
 
 def build(server: Server) -> None:
@@ -109,13 +171,13 @@ def start(server: Server, keys: Mapping[str, str]) -> int:
     if running(server) is not None and server.file("port").exists():
         return _answering(server, lambda: running(server) is not None, int(server.file("port").read_text()))
     port = _free_port()
-    data = HOME / "data" / server.name
+    data = data_of(server)
     data.mkdir(parents=True, exist_ok=True)
     with server.file("log").open("ab") as log:
         process = subprocess.Popen(
-            [server.program, *server.arguments(f"127.0.0.1:{port}", data)],
+            [server.program, *server.arguments(port, data)],
             env={**os.environ, **server.environ(keys)},
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=HOME,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, user=server.user, cwd="/",
         )  # fmt: skip
     server.file("pid").write_text(str(process.pid))
     server.file("port").write_text(str(port))
@@ -125,7 +187,7 @@ def start(server: Server, keys: Mapping[str, str]) -> int:
 def stop(server: Server) -> None:
     """End it, first with a request, after ten seconds without."""
     pid = running(server)
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    for number in (server.ends_on, signal.SIGKILL):
         give_up = time.monotonic() + 10
         if running(server) is not None and pid is not None:
             os.kill(pid, number)
@@ -148,13 +210,11 @@ def running(server: Server) -> int | None:
 def _answering(server: Server, alive: Callable[[], bool], port: int) -> int:
     give_up = time.monotonic() + PATIENCE_S
     while alive() and time.monotonic() < give_up:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2).close()
-            return port
-        except urllib.error.HTTPError:
-            return port  # it asks who we are: it answers
-        except OSError:
-            time.sleep(0.1)
+        with socket.socket() as door:
+            door.settimeout(2)
+            if door.connect_ex(("127.0.0.1", port)) == 0:
+                return port
+        time.sleep(0.1)
     raise TimeoutError(f"{server.name} does not answer on port {port}; see {server.file('log')}")
 
 

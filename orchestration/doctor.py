@@ -10,6 +10,7 @@ from detectors.errors import DriftlineError
 from detectors.registry import Registry
 from detectors.store import open_store
 from streams.ledger import Ledger
+from streams.ledger_engine import shown
 from streams.local import open_bus
 from streams.settings import Settings, load_lines
 from streams.topics import TOPICS
@@ -75,7 +76,7 @@ def _bus(settings: Settings) -> str:
 
 
 def _ledger(settings: Settings) -> str:
-    return f"{settings.ledger}: {len(Ledger.open(settings.ledger).lines())} lines"
+    return f"{shown(settings.ledger)}: {len(Ledger.open(settings.ledger).lines())} lines"
 
 
 def _backbone(settings: Settings) -> str:

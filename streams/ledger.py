@@ -1,16 +1,18 @@
 """What happened: verdicts, incidents, requests, promotions, reviews, dead letters, and who did what.
 
-SQLite now, many processes at once (WAL); every write is one transaction and idempotent. `Unavailable` where the database is away.
+On SQLite or PostgreSQL, many processes at once; every write is one transaction and idempotent. `Unavailable` where the database is away.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from weakref import finalize
 
 from sqlalchemy import Connection, Engine, Select, exc, func, insert, select, tuple_, update
 
 from detectors.errors import InvalidInput, Unavailable
+from streams.ledger_engine import lock_requests, lock_tables, open_engine, refusal
 from streams.ledger_rows import AuditEntry, Counts, GateResult, LineSummary, RequestRow
 from streams.ledger_summary import summary_of
 from streams.ledger_tables import (
@@ -23,7 +25,6 @@ from streams.ledger_tables import (
     OUTBOX,
     REQUESTS,
     VERDICTS,
-    open_engine,
 )
 from streams.ledger_writing import insert_new, put_in_outbox, record_message
 from streams.messages import (
@@ -56,26 +57,41 @@ class Ledger:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._closing = finalize(self, engine.dispose)
 
     @classmethod
     def open(cls, url: str) -> "Ledger":
-        """The ledger at `url` (`sqlite:///path`), made if it is not there; raises InvalidInput where there can be none."""
+        """The ledger at `url` (`sqlite:///path`, `postgresql+psycopg://name:password@host/database`), its tables made where they are
+        not there; raises InvalidInput where there can be none, Unavailable where the server does not answer.
+        """
         ledger = cls(open_engine(url))
         try:
-            with ledger.transaction() as connection:
+            with ledger._engine.connect() as connection, connection.begin():
+                lock_tables(connection)
                 METADATA.create_all(connection)
-        except exc.DatabaseError as error:
-            raise InvalidInput(f"ledger {url!r}: {error.orig}; move that file away, or name another") from error
+        except (exc.DatabaseError, exc.InterfaceError) as error:
+            raise refusal(error, url) from error
         return ledger
+
+    def close(self) -> None:
+        """Let go of the database; a ledger that is forgotten does so by itself."""
+        self._closing()
 
     @contextmanager
     def transaction(self, *, writes: bool = True) -> Iterator[Connection]:
-        """Everything within happens, or nothing does; raises Unavailable where the database is away."""
+        """Everything within happens, or nothing does.
+
+        Raises Unavailable where the database is away, InvalidInput for values it cannot hold.
+        """
         try:
             with self._engine.connect().execution_options(writes=writes) as connection, connection.begin():
                 yield connection
         except (exc.OperationalError, exc.InterfaceError) as error:
             raise Unavailable(f"the ledger does not answer: {error.orig}; it is tried again") from error
+        except (exc.DataError, OverflowError) as error:
+            raise InvalidInput(
+                f"the ledger cannot hold that: {str(error).splitlines()[0]}; send it again, mended"
+            ) from error
 
     def record(self, messages: Sequence[Message]) -> None:
         """Write messages down, all in one transaction, each idempotent by its identity."""
@@ -239,6 +255,7 @@ class Ledger:
         """
         with self.transaction() as connection:
             if unless_requested:
+                lock_requests(connection)
                 _check_unrequested(connection, entry.line)
             row = {"at": entry.at, "who": entry.who, "role": entry.role, "action": entry.action}
             connection.execute(insert(AUDIT).values(**row, line=entry.line, detail=entry.detail))

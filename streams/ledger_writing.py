@@ -39,9 +39,9 @@ def put_in_outbox(connection: Connection, messages: Sequence[Message]) -> None:
 
 def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
     """Insert unless the primary key is there; whether it was new."""
-    if connection.dialect.name == "postgresql":
-        return connection.execute(postgresql.insert(table).values(**row).on_conflict_do_nothing()).rowcount == 1
-    return connection.execute(sqlite.insert(table).values(**row).on_conflict_do_nothing()).rowcount == 1
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    new = dialect.insert(table).values(**row).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    return connection.execute(new).rowcount == 1
 
 
 def _verdict(connection: Connection, verdict: Verdict) -> None:
@@ -90,7 +90,7 @@ def _incident(connection: Connection, incident: DriftIncident) -> None:
     if insert_new(connection, INCIDENTS, row) or incident.state == "opened":
         return
     here = INCIDENTS.c.incident_id == incident.incident_id
-    body = connection.execute(select(INCIDENTS.c.body).where(here)).scalar_one()
+    body = connection.execute(select(INCIDENTS.c.body).where(here).with_for_update()).scalar_one()
     if decode(body, DriftIncident).state != "closed":
         connection.execute(update(INCIDENTS).where(here).values(state="closed", body=row["body"]))
 

@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -18,6 +18,7 @@ KNOWN_VARIABLES = (
     "DRIFTLINE_TEST_DATA",
     "DRIFTLINE_TEST_WEIGHTS",
     "DRIFTLINE_TEST_S3",
+    "DRIFTLINE_TEST_POSTGRESQL",
 )
 
 
@@ -37,7 +38,7 @@ class Settings:
     home: Path
     bus: str
     store: str
-    ledger: str
+    ledger: str = field(repr=False)  # may hold a password
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":

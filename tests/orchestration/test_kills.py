@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import dagster as dg
@@ -18,7 +19,7 @@ from orchestration.supervise import Supervisor
 from streams.camera import Camera
 from streams.ledger import Ledger
 from streams.settings import LineConfig, Settings
-from tests.servers import s3_bucket
+from tests.servers import postgresql_database, s3_bucket
 from tests.streams.scoring_line import texture
 
 LINE = "kills"
@@ -59,11 +60,18 @@ def kill_scorer_amid_work(supervisor: Supervisor, ledger: Ledger) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("server", [None, "versitygw"])
-def test_killed_parts_lose_nothing_and_repeat_nothing(tmp_path: Path, server: str | None) -> None:
-    """On the embedded default, and with pixels and models on an S3 server."""
-    store = {} if server is None else {"DRIFTLINE_STORE": s3_bucket(server)}
-    settings = Settings.from_environ({"DRIFTLINE_HOME": str(tmp_path / "home"), **store})
+@pytest.mark.parametrize("real", [False, True], ids=["embedded", "s3-postgresql"])
+def test_killed_parts_lose_nothing_and_repeat_nothing(tmp_path: Path, real: bool) -> None:
+    """On the embedded default, and with pixels and models on an S3 server, the ledger on PostgreSQL."""
+    with ExitStack() as databases:
+        places = {"DRIFTLINE_HOME": str(tmp_path / "home")}
+        if real:
+            places["DRIFTLINE_STORE"] = s3_bucket("versitygw")
+            places["DRIFTLINE_LEDGER"] = databases.enter_context(postgresql_database())
+        killed_parts_lose_nothing_and_repeat_nothing(Settings.from_environ(places))
+
+
+def killed_parts_lose_nothing_and_repeat_nothing(settings: Settings) -> None:
     write_line(settings, LINE, LineConfig(image_size=64, bank=300, cold_start_images=COLD_START))
     told: list[str] = []
     stage = Stage.open(settings, LINE, told.append)

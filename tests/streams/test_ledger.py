@@ -5,16 +5,20 @@ import re
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import make_url
 
-from detectors.errors import InvalidInput, NotYet, Unavailable
-from streams.ledger import HISTORY_PAGE, GateResult, Ledger
-from streams.ledger_tables import open_engine
+from detectors.errors import InvalidInput, Unavailable
+from streams.ledger import HISTORY_PAGE, AuditEntry, GateResult, Ledger
+from streams.ledger_engine import open_engine
 from streams.messages import (
     Collected,
     DeadLetter,
@@ -29,6 +33,7 @@ from streams.messages import (
     Signals,
     Verdict,
 )
+from tests.servers import postgresql_database
 
 SIGNALS = Signals(peak=1.0, bulk=0.5, mean=100.0, contrast=20.0, sharpness=5.0)
 
@@ -70,9 +75,26 @@ def incident(state: str, *, at: float = 3.0) -> DriftIncident:
     )  # fmt: skip
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], str]]:
+    """Gives the URL of a new, empty ledger each time it is called."""
+    with ExitStack() as databases:
+        numbers = count()
+        if request.param == "sqlite":
+            yield lambda: f"sqlite:///{tmp_path / f'ledger-{next(numbers)}.sqlite'}"
+        else:
+            yield lambda: databases.enter_context(postgresql_database())
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger.open(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+def url(new_url: Callable[[], str]) -> str:
+    return new_url()
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    with closing(Ledger.open(url)) as opened:
+        yield opened
 
 
 def test_the_first_verdict_stands_and_repeats_are_counted_by_kind(ledger: Ledger) -> None:
@@ -148,8 +170,8 @@ def test_a_gate_that_could_not_evaluate_is_noted_as_failed(ledger: Ledger) -> No
     assert math.isnan(gate.value)
 
 
-def test_incidents_close_in_whatever_order_their_messages_come(ledger: Ledger, tmp_path: Path) -> None:
-    other = Ledger.open(f"sqlite:///{tmp_path / 'other.sqlite'}")
+def test_incidents_close_in_whatever_order_their_messages_come(ledger: Ledger, new_url: Callable[[], str]) -> None:
+    other = Ledger.open(new_url())
     ledger.record([incident("opened"), incident("closed")])
     other.record([incident("closed"), incident("opened")])
     for each in (ledger, other):
@@ -204,12 +226,12 @@ def everything_in(ledger: Ledger) -> dict[str, object]:
     }  # fmt: skip
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(EVERYTHING), again=st.lists(st.sampled_from(EVERYTHING), max_size=6))
 def test_any_order_and_repetition_gives_the_same_ledger(
-    order: list[Message], again: list[Message], tmp_path_factory: pytest.TempPathFactory
+    order: list[Message], again: list[Message], new_url: Callable[[], str]
 ) -> None:
-    mixed, plain = (Ledger.open(f"sqlite:///{tmp_path_factory.mktemp('l') / 'l.sqlite'}") for _ in range(2))
+    mixed, plain = (Ledger.open(new_url()) for _ in range(2))
     for message in (*order, *again):
         mixed.record([message])
     plain.record(EVERYTHING)
@@ -217,6 +239,8 @@ def test_any_order_and_repetition_gives_the_same_ledger(
     assert all(everything_in(plain).values()), "every query has something to compare"
     counts = mixed.counts("tiles")
     assert (counts.doubled, counts.redelivered) == (0, sum(isinstance(message, Verdict) for message in again))
+    mixed.close()
+    plain.close()
 
 
 WRITER = """
@@ -237,8 +261,7 @@ for number in range(RACES):
 RACES = 25
 
 
-def test_processes_that_write_at_once_lose_nothing_and_each_request_begins_and_ends_once(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+def test_processes_that_write_at_once_lose_nothing_and_each_request_begins_and_ends_once(url: str) -> None:
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", WRITER, url]
     writers = [
@@ -270,14 +293,50 @@ def test_processes_that_write_at_once_lose_nothing_and_each_request_begins_and_e
     ("url", "error"),
     [
         ("mysql://x", InvalidInput),
-        ("postgresql+psycopg://x", NotYet),
+        ("postgresql+psycopg://x", InvalidInput),
+        ("postgresql+psycopg://name:secret@host", InvalidInput),
+        ("postgresql+asyncpg://host/db", InvalidInput),
+        ("postgresql+psycopg://nobody:secret@127.0.0.1:9/db", Unavailable),
         ("sqlite:///", InvalidInput),
         ("sqlite:///:memory:", InvalidInput),
     ],
 )
 def test_another_kind_of_url_is_refused(url: str, error: type[Exception]) -> None:
-    with pytest.raises(error):
+    with pytest.raises(error) as found:
         Ledger.open(url)
+    assert "secret" not in str(found.value)
+
+
+def test_what_postgresql_refuses_is_said_without_the_password() -> None:
+    with postgresql_database() as url:
+        good = make_url(url)
+        for wrong in (good.set(password="secret-but-wrong"), good.set(database="absent"), good.set(username="nobody")):
+            with pytest.raises(InvalidInput, match="check name, password, database and rights") as found:
+                Ledger.open(wrong.render_as_string(hide_password=False))
+            assert "secret-but-wrong" not in str(found.value)
+
+
+def test_of_people_who_ask_for_a_model_at_once_one_is_heard(url: str) -> None:
+    """Two requests of one line in one moment: the second is told of the first."""
+    ledger = Ledger.open(url)
+    together = threading.Barrier(4)
+    heard = []
+
+    def ask(number: int) -> None:
+        entry = AuditEntry(1.0, "ana", "engineer", "retrain", "tiles", "")
+        together.wait()
+        try:
+            ledger.act(entry, [request(f"r{number}")], unless_requested=True)
+            heard.append(number)
+        except InvalidInput:
+            pass
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(heard) == len(ledger.requests("tiles")) == len(ledger.audit()) == 1
 
 
 def test_a_file_that_is_no_ledger_is_refused_by_name(tmp_path: Path) -> None:
@@ -293,7 +352,8 @@ def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path) -> None:
             Ledger.open(f"sqlite:///{place}")
 
 
-def test_a_locked_ledger_is_unavailable_and_takes_nothing(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_locked_ledger_is_unavailable_and_takes_nothing(tmp_path: Path) -> None:
+    Ledger.open(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     ledger = Ledger(open_engine(f"sqlite:///{tmp_path / 'ledger.sqlite'}", busy_timeout_s=0.05))
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -306,6 +366,6 @@ def test_a_locked_ledger_is_unavailable_and_takes_nothing(ledger: Ledger, tmp_pa
 
 
 def test_what_is_recorded_together_is_recorded_whole_or_not_at_all(ledger: Ledger) -> None:
-    with pytest.raises(OverflowError):
+    with pytest.raises(InvalidInput, match="cannot hold"):
         ledger.record([verdict("a"), verdict("b", version=2**70)])
     assert ledger.verdicts("tiles", limit=9) == []
