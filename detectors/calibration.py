@@ -167,14 +167,14 @@ def pixel_threshold(
     check_maps(maps_BHW)
     kept_BHW = maps_BHW[~suspects_B]
     parts_K = np.arange(len(kept_BHW)) if parts_B is None else np.unique(parts_B[~suspects_B], return_inverse=True)[1]
-    _check_count(len(np.unique(parts_K)), false_alarm_rate)
+    parts = len(np.unique(parts_K))
+    _check_count(parts, false_alarm_rate)
     patches_BP = kept_BHW.reshape(len(kept_BHW), -1) if inside_HW is None else kept_BHW[:, inside_HW]
     values_N, owners_N = greatest(patches_BP, max(4 * TAIL, min(1.0, 3 * false_alarm_rate)))
     value = tail_value(values_N, np.ones(len(values_N)), false_alarm_rate, patches_BP.size)
     rng = np.random.default_rng(seed)
     rates = []
     for _ in range(RESAMPLES):
-        parts = int(parts_K.max()) + 1
         drawn_K = np.bincount(rng.integers(0, parts, parts), minlength=parts)[parts_K]
         weights_N, size = drawn_K[owners_N].astype(np.float64), int(drawn_K.sum()) * patches_BP.shape[1]
         limit = tail_value(values_N, weights_N, false_alarm_rate, size)

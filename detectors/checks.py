@@ -21,6 +21,17 @@ def require_patches(patches_BHWD: Patches) -> None:
         raise InvalidInput(f"patches of image {int(np.argmin(finite_B))} hold NaN or infinity; leave that image out")
 
 
+def require_like(patches_BHWD: Patches, fitted: tuple[int, int, int]) -> None:
+    """Raise InvalidInput for patches of another (height, width, dimensions) than the fit's, and what `require_patches` does."""
+    require_patches(patches_BHWD)
+    found = patches_BHWD.shape[1:]
+    if found != fitted:
+        raise InvalidInput(
+            f"patches {found[0]} x {found[1]} of {found[2]} dimensions, fitted on {fitted[0]} x {fitted[1]} "
+            f"of {fitted[2]}; use the extractor of the fit"
+        )
+
+
 def require_fit(patches_BHWD: Patches, parts_B: Parts | None) -> Parts:
     """The part each image of a fit shows, numbered from 0: `parts_B`, or where it is None every image one of its own.
 

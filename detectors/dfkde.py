@@ -13,7 +13,7 @@ from typing import Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.checks import require_fit, require_patches, require_place
+from detectors.checks import require_fit, require_like, require_place
 from detectors.components import principal_components, projected
 from detectors.contract import DetectorState, Maps, Neighbour, Parts, Patches
 from detectors.density import (
@@ -253,14 +253,8 @@ class DFKDE:
         return projected(patches_BHWD, self._fitted()["mean_D"], self._fitted()["components_DC"])
 
     def _check(self, patches_BHWD: Patches) -> None:
-        require_patches(patches_BHWD)
         tensors = self._fitted()
-        expected, found = (*tensors["centre_HWC"].shape[:2], len(tensors["mean_D"])), patches_BHWD.shape[1:]
-        if found != expected:
-            raise InvalidInput(
-                f"patches {found[0]} x {found[1]} of {found[2]} dimensions, fitted on {expected[0]} x {expected[1]} "
-                f"of {expected[2]}; use the extractor of the fit"
-            )
+        require_like(patches_BHWD, (*tensors["centre_HWC"].shape[:2], len(tensors["mean_D"])))
 
     def _fitted(self) -> dict[str, Patches]:
         if not self._tensors:

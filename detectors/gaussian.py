@@ -107,13 +107,12 @@ def left_out_distances(
 ) -> NDArray[np.float32]:
     """Mahalanobis' distances `(B, P)` of images to the statistics of all others that do not show the same part, exactly.
 
-    `known`: of these very images. With d = x - mean of all n images, the m images of a part and their sum s of d, the
+    `known`: of these very images; `parts_B`: from 0. With d = x - mean of all n images, the m images of a part and their sum s of d, the
     others' scatter is S - U U' with U = (d_1, ..., d_m, s / sqrt(n - m)), their mean lies s / (n - m) below, and by
     Woodbury e' (A - c U U')^-1 e = e' A^-1 e + c v' (1 - c U' A^-1 U)^-1 v, where A = c S + regularisation,
     c = 1 / (n - m - 1) and v = U' A^-1 e. One other image has no covariance.
     """
-    _, sizes_B = np.unique(parts_B, return_inverse=True)
-    sizes_B = np.bincount(sizes_B)[sizes_B]
+    sizes_B = np.bincount(parts_B)[parts_B]
     distances_BP = np.empty(points_BPD.shape[:2], np.float32)
     rows, columns = np.tril_indices(known.mean_PD.shape[1])
     for part in _parts(len(known.mean_PD)):

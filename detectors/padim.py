@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.checks import require_fit, require_patches, require_place
+from detectors.checks import require_fit, require_like, require_place
 from detectors.contract import DetectorState, Maps, Parts, Patches
 from detectors.errors import ArtifactError, InvalidInput
 from detectors.gaussian import Gaussians, gaussians_of, left_out_distances, mahalanobis
@@ -172,13 +172,7 @@ class PaDiM:
         return np.ascontiguousarray(patches_BHWD[..., self._chosen_C].reshape(images, height * width, -1))
 
     def _check(self, patches_BHWD: Patches) -> None:
-        require_patches(patches_BHWD)
-        expected, found = (*self._grid, self._features), patches_BHWD.shape[1:]
-        if found != expected:
-            raise InvalidInput(
-                f"patches {found[0]} x {found[1]} of {found[2]} dimensions, fitted on {expected[0]} x {expected[1]} "
-                f"of {expected[2]}; use the extractor of the fit"
-            )
+        require_like(patches_BHWD, (*self._grid, self._features))
 
     def _fitted(self) -> Gaussians:
         if self._known is None:

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import urllib3
 from minio import Minio
 from minio.credentials.providers import AWSConfigProvider, ChainedProvider, EnvAWSProvider
-from minio.error import MinioException, S3Error
+from minio.error import MinioException
 
 from detectors.errors import Conflict, InvalidInput, NotFound, Unavailable
 from detectors.objects import Revision, check_key
@@ -33,6 +33,7 @@ _MD5 = re.compile(r'"([0-9a-f]{32})"')
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _OPTIONS = ("endpoint", "region")
 _SIGNED_FOR = timedelta(minutes=10)
+_FAILURES = (MinioException, urllib3.exceptions.HTTPError, OSError)
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,26 @@ class _Answer:
         return next(
             (each.text or "" for each in root.iter() if each.tag.rpartition("}")[2] == "Code"), str(self.status)
         )
+
+
+class _Patience:
+    """Random pauses, each about twice as long as the one before, until the time for one call is over."""
+
+    def __init__(self, deadline_s: float, bucket: str) -> None:
+        self._deadline_s = deadline_s
+        self._bucket = bucket
+        self._give_up = time.monotonic() + deadline_s
+        self._pause_s = FIRST_PAUSE_S
+
+    def wait(self, intent: str, reason: str) -> None:
+        """Pause before the next try; raises Unavailable instead where time is over."""
+        if time.monotonic() + self._pause_s > self._give_up:
+            raise Unavailable(
+                f"cannot {intent} in bucket {self._bucket} after {self._deadline_s:.0f} s: {reason}; "
+                "it is tried again when the store answers"
+            )
+        time.sleep(random.uniform(0.5, 1.0) * self._pause_s)
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
 
 class S3Store:
@@ -124,21 +145,19 @@ class S3Store:
         """The keys that begin with `prefix`, sorted; `""` for all."""
         if prefix.strip("/"):
             check_key(prefix.rstrip("/"))
-        give_up = time.monotonic() + self._deadline_s
-        pause = FIRST_PAUSE_S
+        patience = _Patience(self._deadline_s, self._bucket)
         while True:
             try:
                 found = self._client.list_objects(self._bucket, prefix=prefix, recursive=True)
                 names = [each.object_name for each in found if each.object_name is not None]
                 return sorted(name for name in names if not name.startswith("."))
-            except (S3Error, MinioException, urllib3.exceptions.HTTPError, OSError) as error:
-                pause = self._paused(pause, give_up, f"list {prefix}", str(error))
+            except _FAILURES as error:
+                patience.wait(f"list {prefix}", str(error))
 
     def read(self, key: str) -> Revision | None:
         """The bytes under `key` with their etag, None where there are none: the first half of a `swap`."""
         check_key(key)
-        give_up = time.monotonic() + self._deadline_s
-        pause = FIRST_PAUSE_S
+        patience = _Patience(self._deadline_s, self._bucket)
         while True:
             answer = self._understood(self._ask("GET", key), f"read {key}")
             if answer.status == 404:
@@ -146,7 +165,7 @@ class S3Store:
             etag = answer.headers.get("ETag", "")
             if _is_whole(answer.body, etag):
                 return Revision(answer.body, etag)
-            pause = self._paused(pause, give_up, f"read {key}", f"its bytes are not those of its digest {etag}")
+            patience.wait(f"read {key}", f"its bytes are not those of its digest {etag}")
 
     def swap(self, key: str, data: bytes, *, expected: str | None) -> str:
         """Replace the object whose etag is `expected` (None: there must be none); the new etag. Else Conflict."""
@@ -181,8 +200,7 @@ class S3Store:
         self, method: str, key: str, data: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> _Answer:
         """One request, made again while the server is away or busy; raises Unavailable after the deadline."""
-        give_up = time.monotonic() + self._deadline_s
-        pause = FIRST_PAUSE_S
+        patience = _Patience(self._deadline_s, self._bucket)
         doubtful = False
         while True:
             try:
@@ -196,23 +214,13 @@ class S3Store:
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 reason = str(error)
             doubtful = doubtful or data is not None
-            pause = self._paused(pause, give_up, f"{method} {key}", reason)
-
-    def _paused(self, pause: float, give_up: float, intent: str, reason: str) -> float:
-        """Wait about `pause` seconds and say how long next time; raises Unavailable instead where time is over."""
-        if time.monotonic() + pause > give_up:
-            raise Unavailable(
-                f"cannot {intent} in bucket {self._bucket} after {self._deadline_s:.0f} s: {reason}; "
-                "it is tried again when the store answers"
-            )
-        time.sleep(random.uniform(0.5, 1.0) * pause)
-        return min(2 * pause, LONGEST_PAUSE_S)
+            patience.wait(f"{method} {key}", reason)
 
     def _check_there(self) -> None:
         """Tell an absent object from an absent bucket, which nobody may take for an empty one."""
         try:
             there = self._client.bucket_exists(self._bucket)
-        except (S3Error, MinioException, urllib3.exceptions.HTTPError, OSError) as error:
+        except _FAILURES as error:
             raise Unavailable(f"cannot look for bucket {self._bucket}: {error}; mend the store") from error
         if not there:
             raise Unavailable(f"bucket {self._bucket} is gone; make or restore it")
