@@ -7,7 +7,7 @@ SERVICES := .services/environment
 export PYTHONUNBUFFERED := 1
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check format install bench pins services services-down clean
+.PHONY: demo test check format install bench pins services services-down soak clean
 
 demo: install
 	$(BIN)/driftline demo $(DEMO)
@@ -43,6 +43,9 @@ services:
 
 services-down:
 	$(PYTHON) compose/services.py down
+
+soak: install services
+	. $(CURDIR)/$(SERVICES); $(BIN)/python -m tests.reliability.soak $(SOAK)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,6 +1,7 @@
 """Real servers on this machine, without containers: `make services` builds what is missing and starts it, `make services-down`
 ends it. Everything lies under `.services`: programs, data, logs, and `environment`, which tells tests where the servers are.
 
+`services.py stop NAME...` ends single servers and `start NAME...` brings them back where they were, for tests of outages.
 Uses the standard library only. Ports are free ones, of the loopback alone; keys are drawn once for this folder.
 """
 
@@ -14,9 +15,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from kafka_cluster import BROKERS, JAVA, Cluster
+from ports import free_ports
 
 HOME = Path(__file__).resolve().parents[1] / ".services"
 ENVIRONMENT = HOME / "environment"
@@ -43,6 +48,11 @@ class Server:
     def file(self, kind: str) -> Path:
         """Its log, pid or port."""
         return HOME / f"{self.name}.{kind}"
+
+    @property
+    def port(self) -> int:
+        """Where it listens, once it was launched."""
+        return int(self.file("port").read_text())
 
     @property
     def user(self) -> str | None:
@@ -79,14 +89,28 @@ POSTGRESQL = Server(
     ends_on=signal.SIGINT,  # at once, not when the last client has gone
 )  # fmt: skip
 
-SERVERS = (*S3_SERVERS, POSTGRESQL)
+KAFKA = tuple(
+    Server(broker, JAVA, partial(lambda broker, _port, _data: cluster(_keys()).command(broker), broker))
+    for broker in BROKERS
+)
+
+SERVERS = (*S3_SERVERS, POSTGRESQL, *KAFKA)
 
 
-def main(command: str) -> int:
-    """`up` or `down`; the exit status."""
+def main(command: str, names: Sequence[str]) -> int:
+    """`up`, `down`, or `stop` and `start` of single servers; the exit status."""
+    some = [server for server in SERVERS if server.name in names]
+    if command == "start":
+        start(some, _keys())
+        return 0
+    if command == "stop":
+        for server in some:
+            stop(server)
+        return 0
     if command == "down":
         for server in SERVERS:
             stop(server)
+            server.file("port").unlink(missing_ok=True)
         ENVIRONMENT.unlink(missing_ok=True)
         return 0
     if (words := lacking()) is not None:
@@ -107,6 +131,9 @@ def lacking() -> str | None:
         return "there is no Go; install it from https://go.dev/dl (1.26 was used)"
     if not POSTGRESQL.program.exists():
         return "there is no PostgreSQL; on Debian and Ubuntu run `apt-get install postgresql`"
+    for tool, kit in (("java", "openjdk-17-jre-headless"), ("keytool", "openjdk-17-jre-headless"), ("mvn", "maven")):
+        if shutil.which(tool) is None:
+            return f"there is no {tool} (for Kafka); on Debian and Ubuntu run `apt-get install {kit}`"
     return None
 
 
@@ -117,10 +144,13 @@ def up() -> None:
     for server in S3_SERVERS:
         build(server)
     make_database(keys)
-    ports = {server.name: start(server, keys) for server in SERVERS}
+    kafka = make_kafka(keys)
+    ports = start(SERVERS, keys)
     told = {
         **keys,
         "DRIFTLINE_TEST_S3": " ".join(f"{server.name}=http://127.0.0.1:{ports[server.name]}" for server in S3_SERVERS),
+        "DRIFTLINE_TEST_KAFKA": f"kafka://{kafka.servers(lambda ports: ports.clear)}",
+        "DRIFTLINE_TEST_KAFKA_SECURE": f"kafka://{kafka.servers(lambda ports: ports.secure)}?tls=yes&ca={kafka.certificate}",
         "DRIFTLINE_TEST_POSTGRESQL": f"postgresql+psycopg://{DATABASE_USER}:{keys[PASSWORD]}@127.0.0.1:{ports['postgresql']}/postgres",
     }
     _write_secret(ENVIRONMENT, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in told.items()))
@@ -134,6 +164,20 @@ def data_of(server: Server) -> Path:
     if server.user is None or all(folder.stat().st_mode & 0o001 for folder in HOME.parents):
         return ours
     return Path("/var/tmp") / f"driftline-{hashlib.sha256(bytes(HOME)).hexdigest()[:12]}" / server.name
+
+
+def cluster(keys: Mapping[str, str]) -> Cluster:
+    """The Kafka brokers of this folder."""
+    return Cluster(HOME / "kafka", keys[USER], keys[PASSWORD])
+
+
+def make_kafka(keys: Mapping[str, str]) -> Cluster:
+    """Kafka's jars, certificate and storage, where they are not there; ports that stay while one of its brokers runs."""
+    kafka = cluster(keys)
+    kafka.prepare(lambda broker: HOME / "data" / broker, running=any(running(server) is not None for server in KAFKA))
+    for server in KAFKA:
+        server.file("port").write_text(str(kafka.ports()[server.name].clear))
+    return kafka
 
 
 def make_database(keys: Mapping[str, str]) -> None:
@@ -166,22 +210,27 @@ def build(server: Server) -> None:
     subprocess.run(["go", "install", server.package], env=environ, check=True, stdout=sys.stderr)
 
 
-def start(server: Server, keys: Mapping[str, str]) -> int:
-    """Its port, once it answers; what runs already is left alone."""
-    if running(server) is not None and server.file("port").exists():
-        return _answering(server, lambda: running(server) is not None, int(server.file("port").read_text()))
-    port = _free_port()
+def start(servers: Sequence[Server], keys: Mapping[str, str]) -> dict[str, int]:
+    """The port of each, once all answer (brokers wait for one another). What runs already is left alone."""
+    for server in servers:
+        if running(server) is None:
+            launch(server, keys)
+    return {server.name: _answering(server) for server in servers}
+
+
+def launch(server: Server, keys: Mapping[str, str]) -> None:
+    """Its process, on the port it had if it has been there before."""
+    if not server.file("port").exists():
+        server.file("port").write_text(str(free_ports(1)[0]))
     data = data_of(server)
     data.mkdir(parents=True, exist_ok=True)
     with server.file("log").open("ab") as log:
         process = subprocess.Popen(
-            [server.program, *server.arguments(port, data)],
+            [server.program, *server.arguments(server.port, data)],
             env={**os.environ, **server.environ(keys)},
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, user=server.user, cwd="/",
         )  # fmt: skip
     server.file("pid").write_text(str(process.pid))
-    server.file("port").write_text(str(port))
-    return _answering(server, lambda: process.poll() is None, port)
 
 
 def stop(server: Server) -> None:
@@ -194,7 +243,6 @@ def stop(server: Server) -> None:
         while running(server) is not None and time.monotonic() < give_up:
             time.sleep(0.05)
     server.file("pid").unlink(missing_ok=True)
-    server.file("port").unlink(missing_ok=True)
 
 
 def running(server: Server) -> int | None:
@@ -207,15 +255,16 @@ def running(server: Server) -> int | None:
     return pid if command[0] == os.fsencode(server.program) else None
 
 
-def _answering(server: Server, alive: Callable[[], bool], port: int) -> int:
+def _answering(server: Server) -> int:
+    """Its port, once it takes connections."""
     give_up = time.monotonic() + PATIENCE_S
-    while alive() and time.monotonic() < give_up:
+    while running(server) is not None and time.monotonic() < give_up:
         with socket.socket() as door:
             door.settimeout(2)
-            if door.connect_ex(("127.0.0.1", port)) == 0:
-                return port
+            if door.connect_ex(("127.0.0.1", server.port)) == 0:
+                return server.port
         time.sleep(0.1)
-    raise TimeoutError(f"{server.name} does not answer on port {port}; see {server.file('log')}")
+    raise TimeoutError(f"{server.name} does not answer on port {server.port}; see {server.file('log')}")
 
 
 def _keys() -> dict[str, str]:
@@ -233,13 +282,11 @@ def _write_secret(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 if __name__ == "__main__":
-    if sys.argv[1:] not in (["up"], ["down"]):
-        sys.exit("write: services.py up, or services.py down")
-    sys.exit(main(sys.argv[1]))
+    known = [server.name for server in SERVERS]
+    if not (
+        sys.argv[1:] in (["up"], ["down"])
+        or (sys.argv[1:2] in (["stop"], ["start"]) and set(sys.argv[2:]) <= set(known))
+    ):
+        sys.exit(f"write: services.py up, down, stop NAME... or start NAME...; names: {', '.join(known)}")
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

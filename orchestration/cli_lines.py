@@ -14,9 +14,9 @@ from orchestration.console import Answer, Console, command
 from orchestration.options import settings
 from orchestration.workers import stop_on_signals
 from streams.actions import Actor, request_retrain
+from streams.buses import open_bus
 from streams.camera import Camera, FolderWatch, SentFiles
 from streams.ledger import Ledger
-from streams.local import open_bus
 from streams.messages import DeadLetter
 
 MODES = ("blind", "trusted", "refresh")

@@ -12,7 +12,7 @@ from orchestration.console import DONE, NO, Answer, Console, command
 from orchestration.options import settings
 from orchestration.supervise import Supervisor, dagster_parts, dashboard_part, worker_parts
 from orchestration.workers import stop_on_signals
-from streams.local import open_bus
+from streams.buses import open_bus
 from streams.settings import Settings
 
 RETENTION_LOOK_S = 3600.0

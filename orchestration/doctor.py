@@ -9,9 +9,9 @@ import msgspec
 from detectors.errors import DriftlineError
 from detectors.registry import Registry
 from detectors.store import open_store
+from streams import buses
 from streams.ledger import Ledger
 from streams.ledger_engine import shown
-from streams.local import open_bus
 from streams.settings import Settings, load_lines
 from streams.topics import TOPICS
 
@@ -71,8 +71,8 @@ def _store(settings: Settings) -> str:
 
 
 def _bus(settings: Settings) -> str:
-    lag = open_bus(settings.bus).lag("scorer", ("images",))
-    return f"{settings.bus}: {len(TOPICS)} topics, {lag} images wait for a scorer"
+    lag = buses.open_bus(settings.bus).lag("scorer", ("images",))
+    return f"{buses.shown(settings.bus)}: {len(TOPICS)} topics, {lag} images wait for a scorer"
 
 
 def _ledger(settings: Settings) -> str:

@@ -16,9 +16,9 @@ from orchestration.report import ReplayReport, Run, SentImage, report_of
 from orchestration.story import Story
 from orchestration.supervise import Supervisor, dagster_parts, dashboard_part, worker_parts
 from streams.bus import Bus
+from streams.buses import open_bus
 from streams.camera import Camera, ImageSent, Pace, PhaseEnded, PhaseStarted, replay
 from streams.ledger import Ledger
-from streams.local import open_bus
 from streams.scenario import Scenario, plan
 from streams.settings import LineConfig, Settings
 from streams.topics import TOPICS

@@ -1,8 +1,8 @@
 """This installation as a Dagster resource: the only I/O of the assets."""
 
+import os
 from functools import cached_property
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -21,22 +21,21 @@ PID_TAG = "driftline/pid"
 
 
 class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Ledger, store, registry and bus of this installation, opened when first asked for."""
+    """Ledger, store, registry and bus of this installation, opened when first asked for.
 
-    home: str
-    bus_url: str
-    store_url: str
-    ledger_url: str
+    Where they are is read from the environment by each process and is no configuration of the resource: Dagster's page shows that, and
+    URLs may hold passwords.
+    """
 
-    @classmethod
-    def of(cls, settings: Settings) -> "Installation":
-        """The resource for these settings."""
-        return cls(home=str(settings.home), bus_url=settings.bus, store_url=settings.store, ledger_url=settings.ledger)
+    @cached_property
+    def settings(self) -> Settings:
+        """Where this installation keeps things."""
+        return Settings.from_environ(os.environ)
 
     @cached_property
     def ledger(self) -> Ledger:
         """What happened."""
-        return Ledger.open(self.ledger_url)
+        return Ledger.open(self.settings.ledger)
 
     @cached_property
     def _retrains(self) -> dict[str, "Retrain"]:
@@ -55,23 +54,23 @@ class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
         from detectors.store import open_store
         from orchestration.retrain import Retrain, Rooms
         from orchestration.training import Workbench
-        from streams.local import open_bus
+        from streams.buses import open_bus
 
         row = self.ledger.request(request_id)
         if row is None:
             raise NotFound(f"no request {request_id!r} in the ledger; `driftline retrain --line L` files one")
-        lines = load_lines(Path(self.home))
-        store = open_store(self.store_url)
+        lines = load_lines(self.settings.home)
+        store = open_store(self.settings.store)
         rooms = Rooms(
             ledger=self.ledger,
             registry=Registry(store),
             bench=Workbench(
                 store,
                 ExtractorCache(
-                    weights=weights_files(lines), folder=Path(self.home) / "networks", device=device_of(lines)
+                    weights=weights_files(lines), folder=self.settings.home / "networks", device=device_of(lines)
                 ),
             ),
-            bus=open_bus(self.bus_url),
+            bus=open_bus(self.settings.bus),
             code_version=version("driftline"),
         )
         return Retrain(rooms, row, attempt, line_config(lines, row.request.line))

@@ -12,8 +12,8 @@ from detectors.errors import NotFound
 from detectors.manifest import DriftReference
 from detectors.registry import Registry
 from detectors.store import open_store
+from streams.buses import open_bus
 from streams.ledger import Ledger
-from streams.local import open_bus
 from streams.settings import LineConfig, Settings, device_of, line_config, load_lines, weights_files
 from streams.topics import TOPICS
 from streams.worker import Handler, Worker
@@ -21,7 +21,6 @@ from streams.worker import Handler, Worker
 SCORER_BATCH = 4
 WATCHER_BATCH = 64
 RECORDER_BATCH = 128
-SESSION_TIMEOUT_S = 60.0
 
 Ready = Callable[[], None]
 
@@ -92,7 +91,7 @@ def _work(
 ) -> None:
     bus = open_bus(settings.bus)
     worker = Worker(
-        bus.consumer(name, topics, session_timeout_s=SESSION_TIMEOUT_S),
+        bus.consumer(name, topics),
         bus.producer(),
         handler,
         source=f"/driftline/{name}",

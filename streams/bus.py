@@ -61,6 +61,10 @@ class Producer(Protocol):
 class Consumer(Protocol):
     """Reads the partitions it owns within a consumer group, in order per partition, from the last committed offset."""
 
+    @property
+    def owned(self) -> frozenset[tuple[str, int]]:
+        """The partitions, (topic, number), from which the next poll may read."""
+
     def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
         """The next records of the owned partitions, at most `max_records`; empty after `timeout_s` without one.
 
@@ -83,8 +87,10 @@ class Bus(Protocol):
     def producer(self) -> Producer:
         """A new producer."""
 
-    def consumer(self, group: str, topics: Sequence[str], *, session_timeout_s: float = 6.0) -> Consumer:
-        """A new member of `group` on `topics`."""
+    def consumer(self, group: str, topics: Sequence[str], *, session_timeout_s: float | None = None) -> Consumer:
+        """A new member of `group` on `topics`. `session_timeout_s`: how long it may be silent before others take its partitions; None:
+        what suits this bus.
+        """
 
     def lag(self, group: str, topics: Sequence[str]) -> int:
         """Messages in `topics` that `group` has not committed."""

@@ -19,29 +19,17 @@ from pathlib import Path
 
 import msgspec
 
-from detectors.errors import InvalidInput, NotYet
+from detectors.errors import InvalidInput
 from streams import topics as table
-from streams.bus import Bus, Fenced, Headers, Record
+from streams.bus import Fenced, Headers, Record
 from streams.membership import Lease, Member, Plan, Process, Slot, plan
 from streams.sqlite_log import LAG, Entry, append, connect, expire, prepare, records_from, transaction, translated
 
 CHECK_S = 0.2
 HEARTBEAT_S = 1.0
+SESSION_TIMEOUT_S = 60.0
 PAUSE_S = 0.015
 ONE_POSITION = "WHERE grp = ? AND topic = ? AND partition = ?"
-
-
-def open_bus(url: str) -> Bus:
-    """The bus behind a URL: `sqlite:///relative.sqlite`, `sqlite:////absolute.sqlite`.
-
-    Raises NotYet for `kafka://`, InvalidInput for any other scheme.
-    """
-    scheme, _, path = url.partition(":///")
-    if scheme == "sqlite" and path:
-        return LocalBus(Path(path))
-    if url.startswith("kafka://"):
-        raise NotYet(f"{url}: the Kafka bus comes with a later version; use sqlite:///PATH")
-    raise InvalidInput(f"{url!r} is no bus; use sqlite:///PATH")
 
 
 def partition_of(key: bytes | None, partitions: int) -> int:
@@ -79,16 +67,17 @@ class LocalBus:
         """A new producer."""
         return LocalProducer(connect(self._path, "FULL"), self._clock)
 
-    def consumer(self, group: str, topics: Sequence[str], *, session_timeout_s: float = 6.0) -> "LocalConsumer":
+    def consumer(self, group: str, topics: Sequence[str], *, session_timeout_s: float | None = None) -> "LocalConsumer":
         """A new member of `group` on `topics`; raises NotFound for a topic that is not in `streams.topics`.
 
-        `session_timeout_s` is how long a living process may be silent (between polls) before others take its
-        partitions; a dead one is noticed at once, so a worker with slow batches may well ask for a minute.
+        `session_timeout_s` (default 60) is how long a living process may be silent (between polls) before others take its
+        partitions; a dead one is noticed at once.
         """
-        if session_timeout_s <= 0:
-            raise InvalidInput(f"session_timeout_s is {session_timeout_s}; give more than 0, for instance 6")
+        timeout_s = SESSION_TIMEOUT_S if session_timeout_s is None else session_timeout_s
+        if timeout_s <= 0:
+            raise InvalidInput(f"session_timeout_s is {timeout_s}; give more than 0, for instance 6")
         slots = frozenset((name, number) for name in topics for number in range(table.topic(name).partitions))
-        return LocalConsumer(connect(self._path, "NORMAL"), group, slots, session_timeout_s)
+        return LocalConsumer(connect(self._path, "NORMAL"), group, slots, timeout_s)
 
     def lag(self, group: str, topics: Sequence[str]) -> int:
         """Messages in `topics` that `group` has not committed and retention has not removed."""
@@ -159,6 +148,11 @@ class LocalConsumer:
         with transaction(db):
             rows = [(group, *slot) for slot in sorted(slots)]
             db.executemany("INSERT OR IGNORE INTO positions VALUES (?, ?, ?, 0, NULL, 0)", rows)
+
+    @property
+    def owned(self) -> frozenset[Slot]:
+        """The partitions that are this member's now, as it last saw."""
+        return frozenset(self._next.keys() - self._leaving)
 
     def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
         """The next records of the owned partitions, in order within each; empty after `timeout_s` without one."""

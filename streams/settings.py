@@ -9,14 +9,19 @@ from pathlib import Path
 import msgspec
 
 from detectors.errors import InvalidInput
+from streams.kafka_address import with_account
 
 KNOWN_VARIABLES = (
     "DRIFTLINE_HOME",
     "DRIFTLINE_BUS",
     "DRIFTLINE_STORE",
     "DRIFTLINE_LEDGER",
+    "DRIFTLINE_KAFKA_USER",
+    "DRIFTLINE_KAFKA_PASSWORD",
     "DRIFTLINE_TEST_DATA",
     "DRIFTLINE_TEST_WEIGHTS",
+    "DRIFTLINE_TEST_KAFKA",
+    "DRIFTLINE_TEST_KAFKA_SECURE",
     "DRIFTLINE_TEST_S3",
     "DRIFTLINE_TEST_POSTGRESQL",
 )
@@ -36,7 +41,7 @@ class Settings:
     """Where this installation keeps things. URLs of the embedded default are paths under `home`."""
 
     home: Path
-    bus: str
+    bus: str = field(repr=False)  # may hold a password
     store: str
     ledger: str = field(repr=False)  # may hold a password
 
@@ -54,7 +59,11 @@ class Settings:
         home = Path(environ.get("DRIFTLINE_HOME", "driftline-home")).absolute()
         return cls(
             home=home,
-            bus=environ.get("DRIFTLINE_BUS", f"sqlite:///{home / 'bus.sqlite'}"),
+            bus=with_account(
+                environ.get("DRIFTLINE_BUS", f"sqlite:///{home / 'bus.sqlite'}"),
+                environ.get("DRIFTLINE_KAFKA_USER"),
+                environ.get("DRIFTLINE_KAFKA_PASSWORD"),
+            ),
             store=environ.get("DRIFTLINE_STORE", (home / "objects").as_uri()),
             ledger=environ.get("DRIFTLINE_LEDGER", f"sqlite:///{home / 'ledger.sqlite'}"),
         )

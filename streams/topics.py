@@ -6,6 +6,8 @@ from detectors.errors import NotFound
 from streams.messages import WIRE_TYPES, Message
 
 DAY_S = 86_400
+MOST_MESSAGE_BYTES = 16 << 20
+"""The largest value of a message. Larger images go by reference (the claim check)."""
 
 
 @dataclass(frozen=True)

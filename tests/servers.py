@@ -1,8 +1,12 @@
 """Real servers the tests may use: those that `make services` has started, told by the environment."""
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -11,6 +15,9 @@ import urllib3
 from minio import Minio
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.pool import NullPool
+
+from streams.kafka_address import KafkaAddress
+from streams.kafka_client import admin_of
 
 S3 = "DRIFTLINE_TEST_S3"
 """`name=endpoint` pairs, by spaces. Their keys are in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, as everybody's are."""
@@ -31,6 +38,47 @@ def s3_bucket(server: str) -> str:
     with urllib3.PoolManager() as pool:
         Minio(parts.netloc, *keys, secure=parts.scheme == "https", http_client=pool).make_bucket(bucket)
     return f"s3://{bucket}?endpoint={known[server]}"
+
+
+KAFKA = "DRIFTLINE_TEST_KAFKA"
+"""URL of a Kafka cluster on which the tests may make topics."""
+
+KAFKA_SECURE = "DRIFTLINE_TEST_KAFKA_SECURE"
+"""The same cluster with TLS and passwords; the user and the password are those of S3."""
+
+
+@contextmanager
+def kafka_bus(*, secure: bool = False) -> Iterator[str]:
+    """A bus of its own on the Kafka cluster, as a URL, its topics gone at the end; skips the test where none is started."""
+    name = KAFKA_SECURE if secure else KAFKA
+    if name not in os.environ:
+        pytest.skip(f"no Kafka: `make services` starts it, `make test` finds it ({name})")
+    url = os.environ[name]
+    prefixed = f"{url}{'&' if '?' in url else '?'}prefix=test-{uuid4().hex}."
+    yield prefixed
+    address = KafkaAddress.parse(os.environ[KAFKA])
+    with admin_of(address) as admin:
+        mine = [each for each in admin.list_topics() if each.startswith(KafkaAddress.parse(prefixed).prefix)]
+        admin.delete_topics(mine)
+
+
+SERVICES = Path(__file__).resolve().parents[1] / "compose" / "services.py"
+
+
+@contextmanager
+def service(*names: str, gone_by: signal.Signals) -> Iterator[None]:
+    """Within the block these servers of `make services` are ended (by a signal each) or stopped; they are back at the end."""
+    folder = SERVICES.parents[1] / ".services"
+    pids = [int((folder / f"{name}.pid").read_text()) for name in names]
+    for pid in pids:
+        os.kill(pid, gone_by)
+    try:
+        yield
+    finally:
+        if gone_by == signal.SIGSTOP:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        subprocess.run([sys.executable, SERVICES, "start", *names], check=True)
 
 
 @contextmanager

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.errors import InvalidInput, NotYet, Unavailable
-from streams.local import LocalBus, open_bus
+from detectors.errors import InvalidInput, Unavailable
+from streams.bus import Bus
+from streams.local import LocalBus
 from streams.membership import Lease, Member, Process, Slot, plan
 from streams.sqlite_log import LAG, RECORDS
 from streams.topics import topic
-from tests.streams.bus_contract import BusContract, append, drain, positions, values_of
+from tests.streams.bus_contract import KEYS, BusContract, append, drain, positions, share_out, until, values_of
+from tests.streams.bus_contract import Member as MemberProcess
 
 PAGE_BYTES = 4096
 HERE = Process.this()
@@ -26,6 +28,31 @@ class TestLocalBus(BusContract):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'deep' / 'bus.sqlite'}"
+
+    def test_a_partition_in_hand_is_not_given_away_before_it_is_committed(self, bus: Bus) -> None:
+        append(bus, [str(number) for number in range(48)])
+        with closing(bus.consumer("group", ["images"])) as one:
+            records = drain(one, 48)
+            with closing(bus.consumer("group", ["images"])) as two:
+                for _ in range(20):
+                    assert list(two.poll(max_records=5, timeout_s=0.02)) == []
+                    assert list(one.poll(max_records=5, timeout_s=0.0)) == []
+                one.commit(positions(records))
+                append(bus, [str(number) for number in range(48, 96)])
+                mine, others = share_out(one, two, 48)
+        assert others
+        assert not mine & others
+
+    def test_partitions_of_a_killed_process_move_before_its_session_ends(
+        self, url: str, bus: Bus, members: Callable[..., MemberProcess]
+    ) -> None:
+        victim = members(session_s=600.0)
+        append(bus, ["a"] * len(KEYS))
+        until(lambda: len(victim.values()) == len(KEYS) and bus.lag("group", ["images"]) == 0)
+        victim.process.kill()  # and not waited for: a zombie is dead too
+        append(bus, ["b"] * len(KEYS))
+        with closing(bus.consumer("group", ["images"], session_timeout_s=600.0)) as heir:
+            assert values_of(drain(heir, len(KEYS))) == ["b"] * len(KEYS)
 
 
 @contextmanager
@@ -77,16 +104,6 @@ def test_a_file_of_a_newer_program_is_refused(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(InvalidInput, match="has format 99"):
         LocalBus(tmp_path / "bus.sqlite")
-
-
-def test_urls(tmp_path: Path) -> None:
-    assert isinstance(open_bus(f"sqlite:///{tmp_path}/a/bus.sqlite"), LocalBus)
-    assert (tmp_path / "a" / "bus.sqlite").exists()
-    with pytest.raises(NotYet, match="kafka://host:9092"):
-        open_bus("kafka://host:9092")
-    for url in ("redis://host", "sqlite:///", "bus.sqlite", ""):
-        with pytest.raises(InvalidInput, match="is no bus"):
-            open_bus(url)
 
 
 class TestExpiry:

@@ -73,6 +73,10 @@ class Traced:
         self._producer = producer
         self._away = away
 
+    @property
+    def owned(self) -> frozenset[tuple[str, int]]:
+        return self._consumer.owned
+
     def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
         return self._consumer.poll(max_records=max_records, timeout_s=timeout_s)
 

@@ -1,6 +1,6 @@
 """A worker that is killed at any step of its loop, and another that finishes: nothing is lost.
 
-`python -m tests.streams.test_worker_kills PATH STEP` is the victim: a worker on the real bus whose consumer, producer,
+`python -m tests.streams.test_worker_kills URL STEP` is the victim: a worker on the real bus whose consumer, producer,
 handler and sink kill their own process (SIGKILL: no cleaning up) the third time it comes to STEP.
 """
 
@@ -10,16 +10,17 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from streams.bus import Consumer, Headers, Producer, Record, publish
-from streams.local import LocalBus
+from streams.bus import Bus, Consumer, Headers, Producer, Record, publish
+from streams.buses import open_bus
 from streams.messages import Collected, LineImage, decode
 from streams.worker import Effects, Worker
+from tests.servers import kafka_bus
 from tests.streams.bus_contract import ROOT, drain, until
 
 STEPS = ("poll", "handle", "sink", "send", "flush", "before commit", "commit")
@@ -48,6 +49,10 @@ class TrappedConsumer:
     def __init__(self, consumer: Consumer, trap: Trap) -> None:
         self._consumer = consumer
         self._trap = trap
+
+    @property
+    def owned(self) -> frozenset[tuple[str, int]]:
+        return self._consumer.owned
 
     def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
         records = self._consumer.poll(max_records=max_records, timeout_s=timeout_s)
@@ -101,7 +106,7 @@ class Collector:
         self._trap.pass_by("sink")
 
 
-def worker_of(bus: LocalBus, step: str) -> Worker:
+def worker_of(bus: Bus, step: str) -> Worker:
     """The worker under test, trapped at `step`."""
     trap = Trap(step)
     consumer = TrappedConsumer(bus.consumer("collectors", ["images"]), trap)
@@ -116,13 +121,13 @@ def image(number: int) -> LineImage:
     return LineImage(line=f"line-{number % 3}", image_id=name, taken_at=0.0, digest=name, key=name, size_bytes=1)
 
 
-def victim(path: Path, step: str) -> int:
+def victim(url: str, step: str) -> int:
     """Run the worker in a process of its own until its trap kills it; the exit status."""
-    command = [sys.executable, "-m", "tests.streams.test_worker_kills", str(path), step]
+    command = [sys.executable, "-m", "tests.streams.test_worker_kills", url, step]
     return subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60).returncode
 
 
-def finish(bus: LocalBus) -> None:
+def finish(bus: Bus) -> None:
     """Another worker works off the rest."""
     stop = threading.Event()
     thread = threading.Thread(target=worker_of(bus, "never").run, args=[stop])
@@ -134,13 +139,23 @@ def finish(bus: LocalBus) -> None:
         thread.join()
 
 
+@pytest.fixture(params=["embedded", "kafka"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A fresh bus of each kind."""
+    if request.param == "embedded":
+        yield f"sqlite:///{tmp_path / 'bus.sqlite'}"
+        return
+    with kafka_bus() as made:
+        yield f"{made}&session_timeout_s=1"
+
+
 @pytest.mark.parametrize("step", STEPS)
-def test_a_worker_killed_at_a_step_loses_nothing(tmp_path: Path, step: str) -> None:
-    bus = LocalBus(tmp_path / "bus.sqlite")
+def test_a_worker_killed_at_a_step_loses_nothing(url: str, step: str) -> None:
+    bus = open_bus(url)
     with closing(bus.producer()) as producer:
         for number in range(IMAGES):
             publish(producer, image(number), source="/camera", at=0.0)
-    assert victim(tmp_path / "bus.sqlite", step) == -signal.SIGKILL
+    assert victim(url, step) == -signal.SIGKILL
     assert 0 < bus.lag("collectors", ["images"]) < IMAGES or step == "send"
     finish(bus)
     with closing(bus.consumer("look", ["collected"])) as consumer:
@@ -153,4 +168,4 @@ def test_a_worker_killed_at_a_step_loses_nothing(tmp_path: Path, step: str) -> N
 
 
 if __name__ == "__main__":
-    worker_of(LocalBus(Path(sys.argv[1])), sys.argv[2]).run(threading.Event())
+    worker_of(open_bus(sys.argv[1]), sys.argv[2]).run(threading.Event())

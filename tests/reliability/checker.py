@@ -1,0 +1,221 @@
+"""Sends images with known ids into real lines while something is done to the installation, then looks what became of each.
+
+An image counts as sent once the bus has taken it over. Of each the ledger must hold exactly one verdict, or the line's collection
+holds it, or it is one dead letter: anything else is lost.
+"""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+
+from sqlalchemy import func, select
+
+from detectors.artifact import Provenance, pack
+from detectors.errors import DriftlineError, Unavailable
+from detectors.extractors import ExtractorCache
+from detectors.fitting import fit_model
+from detectors.images import encode_png
+from detectors.model import detector_from
+from detectors.registry import Registry
+from detectors.store import open_store
+from streams.bus import Bus
+from streams.buses import open_bus
+from streams.camera import Camera
+from streams.ledger import Ledger
+from streams.ledger_tables import VERDICTS
+from streams.settings import Settings
+from streams.topics import TOPICS
+from tests.streams.scoring_line import IMAGE_SIZE, texture
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "scorer": ("images",),
+    "watcher": ("verdicts", "collected", "promotions"),
+    "recorder": tuple(name for name in TOPICS if name != "images"),
+}
+LINES = ("tiles", "cookies", "press-4/door", "회로")
+PICTURES = 40
+DRAIN_LIMIT_S = 240.0
+LOOK_EVERY_S = 0.5
+QUIET_LOOKS = 2
+POISON = b"no image at all"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What became of the images of one episode. `doubled`: images with more than one verdict in the ledger; `repeated`: verdicts
+    that came again and were set aside; `recovery_s`: from the end of the fault until everything sent was dealt with.
+    """
+
+    fault: str
+    sent: int
+    judged: int
+    collected: int
+    dead: int
+    lost: int
+    doubled: int
+    repeated: int
+    fault_s: float
+    recovery_s: float
+
+    @property
+    def kept(self) -> bool:
+        """Whether nothing was lost and nothing doubled."""
+        return self.lost == 0 and self.doubled == 0
+
+
+@dataclass
+class Plant:
+    """The lines of an installation: sends images into them and tells what became of them."""
+
+    settings: Settings
+    bus: Bus
+    ledger: Ledger
+    sent: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+
+    @classmethod
+    def build(cls, settings: Settings) -> "Plant":
+        """Every line with a small model in service."""
+        images = [texture(number) for number in range(12)]
+        model = fit_model(
+            images,
+            [f"k{number}" for number in range(len(images))],
+            extractor=ExtractorCache().load("efficientnet_lite0", image_size=IMAGE_SIZE),
+            detector=detector_from("patchcore", bank=200, seed=0),
+            false_alarm_rate=0.01,
+        )
+        registry = Registry(open_store(settings.store))
+        for line in LINES:
+            origin = Provenance(
+                line=line, mode="trusted", cause="manual", parent=None, request_id=None, created_at=0.0, code_version="test",
+                metrics={},
+            )  # fmt: skip
+            registry.promote(line, registry.publish(line, pack(model, origin, golden_image=images[0])))
+        return cls(settings, open_bus(settings.bus), Ledger.open(settings.ledger))
+
+    def episode(self, fault: str, inject: Callable[[], None], *, rate: float = 12.0, poison: bool = False) -> Tally:
+        """Images at `rate` a second while `inject` runs, then quiet until everything is dealt with."""
+        with self._feeding(fault, rate=rate, poison=poison):
+            started = time.monotonic()
+            inject()
+            ended = time.monotonic()
+        self.drain()
+        return self.tally(
+            fault, fault_s=ended - started, recovery_s=time.monotonic() - ended - QUIET_LOOKS * LOOK_EVERY_S
+        )
+
+    def drain(self, *, within_s: float = DRAIN_LIMIT_S) -> None:
+        """Wait until no group has anything left to read."""
+        give_up, quiet = time.monotonic() + within_s, 0
+        while quiet < QUIET_LOOKS:
+            if time.monotonic() > give_up:
+                raise TimeoutError(
+                    f"not drained within {within_s} s: {self._lags()}; see {self.settings.home / 'logs'}"
+                )
+            time.sleep(LOOK_EVERY_S)
+            quiet = quiet + 1 if self._lags() == dict.fromkeys(GROUPS, 0) else 0
+
+    def _lags(self) -> dict[str, int | None]:
+        lags: dict[str, int | None] = dict.fromkeys(GROUPS)
+        with suppress(Unavailable):
+            lags = {group: self.bus.lag(group, topics) for group, topics in GROUPS.items()}
+        return lags
+
+    @contextmanager
+    def _feeding(self, fault: str, *, rate: float, poison: bool) -> Iterator[None]:
+        stop = threading.Event()
+        failed: list[BaseException] = []
+
+        def body() -> None:
+            try:
+                self._feed(fault, stop, rate=rate, poison=poison)
+            except BaseException as error:
+                failed.append(error)
+                raise
+
+        thread = threading.Thread(target=body, name="feeder")
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+        assert not failed, failed
+
+    def _feed(self, fault: str, stop: threading.Event, *, rate: float, poison: bool) -> None:
+        """Send one image after the other, each until the bus has it; with `poison` every seventh is none."""
+        sent = self.sent.setdefault(fault, set())
+        pictures = [encode_png(texture(5000 + number)) for number in range(PICTURES)]
+        store = open_store(self.settings.store)
+        with closing(open_bus(self.settings.bus).producer()) as producer:
+            cameras = [Camera(store, producer, line=line, source="/test/chaos") for line in LINES]
+            for number in itertools.count():
+                if stop.wait(1 / rate):
+                    return
+                camera, image_id = cameras[number % len(LINES)], f"{fault}-{number}"
+                data = POISON if poison and number % 7 == 3 else pictures[number % PICTURES]
+                while True:
+                    with suppress(Unavailable):
+                        camera.send(data, image_id=image_id, suffix="png")
+                        camera.flush()
+                        break
+                    time.sleep(0.2)
+                sent.add((camera.line, image_id))
+
+    def tally(self, fault: str, *, fault_s: float, recovery_s: float) -> Tally:
+        sent = self.sent[fault]
+        with self.ledger.transaction(writes=False) as connection:
+            query = select(
+                VERDICTS.c.line,
+                VERDICTS.c.image_id,
+                func.count(),
+                func.sum(VERDICTS.c.redelivered + VERDICTS.c.repeats),
+            ).group_by(VERDICTS.c.line, VERDICTS.c.image_id)
+            found = {(row[0], row[1]): (int(row[2]), int(row[3])) for row in connection.execute(query)}
+        letters = [each for each in self.ledger.dead_letters(10**6) if each.source_topic == "images"]
+        dead = {
+            (each.line, value.decode()) for each in letters for name, value in each.headers if name == "ce_id"
+        } & sent
+        collected = {
+            (image.line, image.image_id) for line in LINES for image in self.ledger.pending_images(line)
+        } & sent
+        judged = sent & found.keys()
+        return Tally(
+            fault=fault,
+            sent=len(sent),
+            judged=len(judged),
+            collected=len(collected),
+            dead=len(dead),
+            lost=len(sent - judged - dead - collected),
+            doubled=sum(found[image][0] > 1 for image in judged) + len(judged & dead),
+            repeated=sum(found[image][1] for image in judged),
+            fault_s=fault_s,
+            recovery_s=recovery_s,
+        )
+
+
+def table_of(tallies: list[Tally]) -> str:
+    """The tallies as a Markdown table."""
+    names = ("fault", "lasted", "sent", "judged", "dead letters", "lost", "doubled", "came again", "dealt with after")
+    head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|"
+    rows = [
+        f"| {each.fault} | {each.fault_s:.0f} s | {each.sent} | {each.judged} | {each.dead} | {each.lost} | {each.doubled} "
+        f"| {each.repeated} | {each.recovery_s:.0f} s |"
+        for each in tallies
+    ]
+    return "\n".join([head, *rows])
+
+
+def persistently(step: Callable[[], object], *, within_s: float = 60.0) -> None:
+    """Do it again while something is away."""
+    give_up = time.monotonic() + within_s
+    while True:
+        try:
+            step()
+            return
+        except DriftlineError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.5)
