@@ -13,6 +13,7 @@ from kafka import KafkaConsumer as Client
 from kafka import KafkaProducer as Sender
 from kafka import TopicPartition
 from kafka.admin import OffsetSpec
+from kafka.consumer.fetcher import ConsumerRecord
 from kafka.consumer.subscription_state import ConsumerRebalanceListener
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import CoordinatorNotAvailableError, KafkaError, RebalanceInProgressError
@@ -213,8 +214,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
         """The next records of the owned partitions, in order within each; empty after `timeout_s` without one."""
         if max_records < 1:
             raise InvalidInput(f"max_records is {max_records}; ask for at least 1")
-        with translated(self._address):
-            found = self._client.poll(timeout_ms=int(1000 * timeout_s), max_records=max_records)
+        found = self._poll(timeout_s=timeout_s, max_records=max_records)
         for part, records in found.items():
             first, _ = self._in_hand.get(self._slot(part), (records[0].offset, 0))
             self._in_hand[self._slot(part)] = first, records[-1].offset + 1
@@ -288,11 +288,19 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
         """Take part in the division of the group, reading nothing."""
         before = self._client.assignment()
         self._client.pause(*before)
-        with translated(self._address):
-            fresh = self._client.poll(timeout_ms=100, max_records=1)
+        fresh = self._poll(timeout_s=0.1, max_records=1)
         for part, records in fresh.items():
             self._client.seek(part, records[0].offset)
         self._client.resume(*(before & self._client.assignment()))
+
+    def _poll(self, *, timeout_s: float, max_records: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+        coordinator = self._client._coordinator
+        if coordinator.rebalance_in_progress():
+            # kafka-python 3.0.12 forgets a join that was under way when a poll ended, if what had asked for it is settled meanwhile:
+            # the member would wait for its end, outside the group, for ever
+            coordinator.request_rejoin()
+        with translated(self._address):
+            return dict(self._client.poll(timeout_ms=int(1000 * timeout_s), max_records=max_records))
 
     def _meet(self, topics: Sequence[str]) -> None:
         """Wait until the client knows the partitions: one that joins before, and is made leader, gives nobody any, for minutes."""

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from sqlalchemy import func, select
 
 from detectors.artifact import Provenance, pack
-from detectors.errors import DriftlineError, Unavailable
+from detectors.errors import Unavailable
 from detectors.extractors import ExtractorCache
 from detectors.fitting import fit_model
 from detectors.images import encode_png
@@ -40,6 +41,7 @@ PICTURES = 40
 DRAIN_LIMIT_S = 240.0
 LOOK_EVERY_S = 0.5
 QUIET_LOOKS = 2
+Result = TypeVar("Result")
 POISON = b"no image at all"
 
 
@@ -148,8 +150,8 @@ class Plant:
         """Send one image after the other, each until the bus has it; with `poison` every seventh is none."""
         sent = self.sent.setdefault(fault, set())
         pictures = [encode_png(texture(5000 + number)) for number in range(PICTURES)]
-        store = open_store(self.settings.store)
-        with closing(open_bus(self.settings.bus).producer()) as producer:
+        store = persistently(lambda: open_store(self.settings.store))
+        with closing(persistently(open_bus(self.settings.bus).producer)) as producer:
             cameras = [Camera(store, producer, line=line, source="/test/chaos") for line in LINES]
             for number in itertools.count():
                 if stop.wait(1 / rate):
@@ -208,14 +210,13 @@ def table_of(tallies: list[Tally]) -> str:
     return "\n".join([head, *rows])
 
 
-def persistently(step: Callable[[], object], *, within_s: float = 60.0) -> None:
-    """Do it again while something is away."""
+def persistently(step: Callable[[], Result], *, within_s: float = DRAIN_LIMIT_S) -> Result:
+    """What comes of a step, done again while something is away."""
     give_up = time.monotonic() + within_s
     while True:
         try:
-            step()
-            return
-        except DriftlineError:
+            return step()
+        except Unavailable:
             if time.monotonic() > give_up:
                 raise
             time.sleep(0.5)
