@@ -215,7 +215,11 @@ class Review(Message, frozen=True, kw_only=True):
 
 
 class DeadLetter(Message, frozen=True, kw_only=True):
-    """Why a message could not be processed. The original bytes are the body's `original`, its headers `headers`, untouched."""
+    """Why a message could not be processed. The original bytes are the body's `original`, its headers `headers`, untouched.
+
+    `cut_from_bytes` is the size of an original too large to be kept whole: `original` is its beginning. `appended_at`: when
+    the original came onto the bus.
+    """
 
     topic: ClassVar[str] = "dead-letters"
     source_topic: str
@@ -227,6 +231,8 @@ class DeadLetter(Message, frozen=True, kw_only=True):
     headers: tuple[tuple[str, bytes], ...]
     key: bytes | None
     at: float
+    cut_from_bytes: int | None = None
+    appended_at: float | None = None
 
     @property
     def identity(self) -> str:
