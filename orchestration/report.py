@@ -132,7 +132,7 @@ def report_of(run: Run, ledger: Ledger, registry: Registry) -> ReplayReport:
         sent=len(run.sent),
         verdicts=len(verdicts),
         collected=len(pending),
-        dead_letters=len(dead & sent),
+        dead_letters=len((dead & sent) - verdicts.keys()),
         lost=len(sent - verdicts.keys() - pending - dead),
         doubled=counts.doubled,
         redelivered=counts.redelivered,
@@ -152,7 +152,7 @@ def _is_live(verdicts: Mapping[str, Verdict], image: SentImage) -> bool:
 def _dead_image_ids(ledger: Ledger) -> set[str]:
     """Ids of images that ended as dead letters, from the headers they came with."""
     letters = [letter for letter in ledger.dead_letters(10**9) if letter.source_topic == "images"]
-    return {value.decode() for letter in letters for name, value in letter.headers if name == "ce_id"}
+    return {value.decode(errors="replace") for letter in letters for name, value in letter.headers if name == "ce_id"}
 
 
 def _phase(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from detectors.registry import Registry
@@ -45,6 +46,17 @@ def test_what_was_sent_is_judged_collected_dead_or_lost(ledger: Ledger, registry
     report = report_of(run(*(sent(name) for name in ("judged", "waits", "dead", "gone"))), ledger, registry)
     assert (report.sent, report.verdicts, report.collected, report.dead_letters, report.lost) == (4, 1, 1, 1, 1)
     assert report.doubled == 0
+
+
+def test_a_dead_letter_that_was_put_back_and_judged_did_not_end_as_one(ledger: Ledger, registry: Registry) -> None:
+    ledger.record([letter_of("mended"), verdict("mended")])
+    report = report_of(run(sent("mended")), ledger, registry)
+    assert (report.verdicts, report.dead_letters, report.lost) == (1, 0, 0)
+
+
+def test_a_dead_letter_whose_id_is_no_text_does_not_stop_the_report(ledger: Ledger, registry: Registry) -> None:
+    ledger.record([msgspec.structs.replace(letter_of("x"), headers=(("ce_id", b"\xff"),)), verdict("a")])
+    assert report_of(run(sent("a")), ledger, registry).lost == 0
 
 
 def test_verdicts_that_disagree_are_doubled_and_equal_ones_redelivered(ledger: Ledger, registry: Registry) -> None:
