@@ -239,8 +239,25 @@ class DeadLetter(Message, frozen=True, kw_only=True):
         return f"{self.source_topic}/{self.source_partition}/{self.source_offset}"
 
 
+class Redrive(Message, frozen=True, kw_only=True):
+    """A person puts the original of a dead letter back onto its topic; `repaired`: with this body instead of its own."""
+
+    topic: ClassVar[str] = "redrives"
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    by: str
+    at: float
+    repaired: bytes | None = None
+
+    @property
+    def identity(self) -> str:
+        """That of the dead letter: it is put back once."""
+        return f"{self.source_topic}/{self.source_partition}/{self.source_offset}"
+
+
 WIRE_TYPES: tuple[type[Message], ...] = (
-    LineImage, Verdict, Collected, ModelAlert, ModelServing, DriftIncident, RetrainRequest, ModelPromoted, Review, DeadLetter,
+    LineImage, Verdict, Collected, ModelAlert, ModelServing, DriftIncident, RetrainRequest, ModelPromoted, Review, DeadLetter, Redrive,
 )  # fmt: skip
 
 M = TypeVar("M", bound=Message)

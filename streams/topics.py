@@ -9,7 +9,7 @@ DAY_S = 86_400
 MOST_MESSAGE_BYTES = 16 << 20
 """The largest value of a message. Larger images go by reference (the claim check)."""
 MOST_LETTER_BYTES = 32 << 20
-"""The same where an original comes along as text (JSON makes a third more of it): dead letters."""
+"""The same where an original comes along as text (JSON makes a third more of it): dead letters, redrives."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Topic:
 
 _PARTITIONS = {"images": 8, "verdicts": 8}
 _RETENTION_S = {"images": 7 * DAY_S, "verdicts": 30 * DAY_S}
-_MOST_BYTES = {"dead-letters": MOST_LETTER_BYTES}
+_MOST_BYTES = {"dead-letters": MOST_LETTER_BYTES, "redrives": MOST_LETTER_BYTES}
 
 TOPICS: dict[str, Topic] = {
     kind.topic: Topic(

@@ -33,8 +33,18 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Original:
+    """A message of anybody's, to be put back onto a topic as it is."""
+
+    topic: str
+    key: bytes | None
+    headers: Headers
+    value: bytes
+
+
+@dataclass(frozen=True)
 class Effects:
-    """What came of some records: messages to publish, and records given up (`dead_letter`).
+    """What came of some records: messages to publish, records given up (`dead_letter`), and originals to put back.
 
     >>> Effects().messages
     ()
@@ -42,6 +52,7 @@ class Effects:
 
     messages: tuple[Message, ...] = ()
     dead: tuple[DeadLetter, ...] = ()
+    back: tuple[Original, ...] = ()
 
 
 class Handler(Protocol):
@@ -140,6 +151,8 @@ def _prove(effects: Effects, source: str) -> None:
     for message in (*effects.messages, *effects.dead):
         check_size(message.topic, encode(message))
         headers_of(message, source=source, at=0.0)
+    for original in effects.back:
+        check_size(original.topic, original.value)
 
 
 class Worker:
@@ -239,6 +252,7 @@ class Worker:
         return Effects(
             tuple(message for effects in singles for message in effects.messages),
             tuple(letter for effects in singles for letter in effects.dead),
+            tuple(original for effects in singles for original in effects.back),
         )
 
     def _give_up(self, record: Record, error: Exception) -> tuple[DeadLetter, ...]:
@@ -251,6 +265,8 @@ class Worker:
         at = self._clock()
         for message in (*effects.messages, *effects.dead):
             publish(self._producer, message, source=self._source, at=at)
+        for each in effects.back:
+            self._producer.send(each.topic, key=each.key, value=each.value, headers=each.headers)
         self._producer.flush()
 
     def _count(self, processed: int, dead: int) -> None:
