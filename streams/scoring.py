@@ -28,8 +28,12 @@ class ScoreHandler:
 
     def handle(self, records: Sequence[Record]) -> Effects:
         """Verdicts (or `Collected`) of a batch, in its order; raises InvalidInput for a record that can never be scored."""
-        messages = [self._judge(self._arrivals.read(record)) for record in records]
-        return Effects(messages=(*self._models.take_news(), *messages))
+        images = [self._arrivals.read(record) for record in records]
+        by_line = sorted(
+            range(len(images)), key=lambda place: images[place].line
+        )  # a model put out comes back once a batch
+        judged = {place: self._judge(images[place]) for place in by_line}
+        return Effects(messages=(*self._models.take_news(), *(judged[place] for place in range(len(images)))))
 
     def idle(self, now: float) -> Effects:
         """Between batches: pick up new versions."""

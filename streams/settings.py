@@ -15,11 +15,15 @@ KNOWN_VARIABLES = (
     "DRIFTLINE_BUS",
     "DRIFTLINE_STORE",
     "DRIFTLINE_LEDGER",
+    "DRIFTLINE_MODEL_MEMORY",
     "DRIFTLINE_TEST_DATA",
     "DRIFTLINE_TEST_WEIGHTS",
     "DRIFTLINE_TEST_S3",
     "DRIFTLINE_TEST_POSTGRESQL",
 )
+
+MODEL_MEMORY_BYTES = 2 << 30
+"""What the models of all lines may take on one scorer, unless DRIFTLINE_MODEL_MEMORY says otherwise."""
 
 
 def nearest_name(name: str, known: tuple[str, ...]) -> str:
@@ -33,12 +37,15 @@ def nearest_name(name: str, known: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """Where this installation keeps things. URLs of the embedded default are paths under `home`."""
+    """Where this installation keeps things. URLs of the embedded default are paths under `home`; `model_memory`: bytes that the
+    models in service may take on one scorer.
+    """
 
     home: Path
     bus: str
     store: str
     ledger: str = field(repr=False)  # may hold a password
+    model_memory: int = MODEL_MEMORY_BYTES
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -57,6 +64,7 @@ class Settings:
             bus=environ.get("DRIFTLINE_BUS", f"sqlite:///{home / 'bus.sqlite'}"),
             store=environ.get("DRIFTLINE_STORE", (home / "objects").as_uri()),
             ledger=environ.get("DRIFTLINE_LEDGER", f"sqlite:///{home / 'ledger.sqlite'}"),
+            model_memory=_bytes_of("DRIFTLINE_MODEL_MEMORY", environ, MODEL_MEMORY_BYTES),
         )
 
     def environ(self) -> dict[str, str]:
@@ -66,7 +74,15 @@ class Settings:
             "DRIFTLINE_BUS": self.bus,
             "DRIFTLINE_STORE": self.store,
             "DRIFTLINE_LEDGER": self.ledger,
+            "DRIFTLINE_MODEL_MEMORY": str(self.model_memory),
         }
+
+
+def _bytes_of(name: str, environ: Mapping[str, str], default: int) -> int:
+    text = environ.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise InvalidInput(f"{name} is {text!r}; give a number of bytes above 0, such as {default}")
+    return int(text)
 
 
 class LineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

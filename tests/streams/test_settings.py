@@ -39,6 +39,15 @@ def test_a_misspelt_variable_names_the_nearest(known: str) -> None:
         Settings.from_environ({misspelt: "x"})
 
 
+@pytest.mark.parametrize("text", ["", "2GB", "-1", "0", "1.5", "\u0661"])
+def test_a_memory_that_is_no_number_of_bytes_is_refused(text: str) -> None:
+    with pytest.raises(
+        InvalidInput, match=r"DRIFTLINE_MODEL_MEMORY is .*; give a number of bytes above 0, such as 2147483648"
+    ):
+        Settings.from_environ({"DRIFTLINE_MODEL_MEMORY": text})
+    assert Settings.from_environ({"DRIFTLINE_MODEL_MEMORY": "1000"}).model_memory == 1000
+
+
 def test_other_programs_variables_are_no_concern_of_ours() -> None:
     Settings.from_environ({"DRIFT": "x", "XDRIFTLINE_HOME": "y", "driftline_home": "z"})
 
