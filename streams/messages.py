@@ -71,7 +71,10 @@ class NearestNormal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(Message, frozen=True, kw_only=True):
-    """What a model version said of an image. The first one of an image stands."""
+    """What a model version said of an image. The first one of an image stands.
+
+    `late`: the image had been collected before the line had a model; `overdue`: the verdict came after the line's deadline.
+    """
 
     topic: ClassVar[str] = "verdicts"
     image_id: str
@@ -88,6 +91,7 @@ class Verdict(Message, frozen=True, kw_only=True):
     heatmap_key: str | None = None
     nearest: NearestNormal | None = None
     late: bool = False
+    overdue: bool = False
 
     @property
     def identity(self) -> str:

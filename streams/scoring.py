@@ -4,6 +4,7 @@ Bytes that cannot be scored raise InvalidInput: the worker makes a dead letter o
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 
 from detectors.encoding import encode_name
@@ -16,15 +17,29 @@ from streams.messages import Collected, LineImage, Message, NearestNormal, Signa
 from streams.serving import Serving, ServingModels
 from streams.worker import Effects
 
+log = logging.getLogger(__name__)
+
 
 class ScoreHandler:
-    """Scores the images of every line this scorer is given, each with its line's current model."""
+    """Scores the images of every line this scorer is given, each with its line's current model.
 
-    def __init__(self, store: ObjectStore, models: ServingModels, *, now: Callable[[], float]) -> None:
+    `deadline_ms` gives the deadline of a line, None where it has none: a verdict that comes later is marked and counted in the log,
+    and sent like any other.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        models: ServingModels,
+        *,
+        now: Callable[[], float],
+        deadline_ms: Callable[[str], float | None] = lambda _: None,
+    ) -> None:
         self._store = store
         self._arrivals = Arrivals(store)
         self._models = models
         self._now = now
+        self._deadline_ms = deadline_ms
 
     def handle(self, records: Sequence[Record]) -> Effects:
         """Verdicts (or `Collected`) of a batch, in its order; raises InvalidInput for a record that can never be scored."""
@@ -33,7 +48,9 @@ class ScoreHandler:
             range(len(images)), key=lambda place: images[place].line
         )  # a model put out comes back once a batch
         judged = {place: self._judge(images[place]) for place in by_line}
-        return Effects(messages=(*self._models.take_news(), *(judged[place] for place in range(len(images)))))
+        messages = [judged[place] for place in range(len(images))]
+        _tell_overdue(messages)
+        return Effects(messages=(*self._models.take_news(), *messages))
 
     def idle(self, now: float) -> Effects:
         """Between batches: pick up new versions."""
@@ -53,6 +70,8 @@ class ScoreHandler:
         (score,) = serving.model.score([pixels])
         flagged = score.peak > serving.operating_point.threshold
         judged_at = self._now()
+        latency_ms = 1000 * max(0.0, judged_at - image.taken_at)
+        deadline_ms = self._deadline_ms(image.line)
         return Verdict(
             line=image.line,
             image_id=image.image_id,
@@ -64,11 +83,12 @@ class ScoreHandler:
             signals=_signals(score),
             taken_at=image.taken_at,
             judged_at=judged_at,
-            latency_ms=1000 * max(0.0, judged_at - image.taken_at),
+            latency_ms=latency_ms,
             image_key=image.key,
             heatmap_key=self._keep_heatmap(image, serving, pixels, score) if flagged else None,
             nearest=_nearest_normal(serving, score),
             late=image.late,
+            overdue=deadline_ms is not None and latency_ms > deadline_ms,
         )
 
     def _keep_heatmap(self, image: LineImage, serving: Serving, pixels: Image, score: ImageScore) -> str:
@@ -79,6 +99,17 @@ class ScoreHandler:
         if not self._store.exists(key):
             self._store.put(key, encode_jpeg(heatmap(pixels, score.map_HW, serving.operating_point.threshold)))
         return key
+
+
+def _tell_overdue(messages: Sequence[Message]) -> None:
+    verdicts = [message for message in messages if isinstance(message, Verdict)]
+    overdue = [verdict for verdict in verdicts if verdict.overdue]
+    if overdue:
+        worst = max(overdue, key=lambda verdict: verdict.latency_ms)
+        log.warning(
+            "%d of %d verdicts after their line's deadline, the latest %.0f ms (line %s)",
+            len(overdue), len(verdicts), worst.latency_ms, worst.line,
+        )  # fmt: skip
 
 
 def _signals(score: ImageScore) -> Signals:

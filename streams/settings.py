@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -92,7 +93,8 @@ class LineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     retrain is asked for; `false_alarm_rate`: share of normal images a threshold may flag; `expected_run_length`: images
     between false drift alarms; `cooldown_s`: quiet time after a request; `auto`: drift retrains without a person;
     `memory`: bytes a fit may take; `layers` of the backbone, None for its usual ones. `grey`, `crop`, `mask` (a
-    picture: white counts), `tiles` and `overlap_px` as in `Preprocessing`.
+    picture: white counts), `tiles` and `overlap_px` as in `Preprocessing`; `deadline_ms`: a verdict later than this after
+    its image was taken is marked overdue (None: none is).
     """
 
     detector: str = "patchcluster"
@@ -116,6 +118,7 @@ class LineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     expected_run_length: int = 10_000
     cooldown_s: float = 60.0
     auto: bool = True
+    deadline_ms: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 class _Lines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

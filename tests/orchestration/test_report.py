@@ -59,6 +59,15 @@ def test_a_dead_letter_whose_id_is_no_text_does_not_stop_the_report(ledger: Ledg
     assert report_of(run(sent("a")), ledger, registry).lost == 0
 
 
+def test_the_worst_latency_and_overdue_verdicts_are_told_of_live_images(ledger: Ledger, registry: Registry) -> None:
+    slow = msgspec.structs.replace(verdict("slow", at=2.0), latency_ms=900.0, overdue=True)
+    waited = msgspec.structs.replace(verdict("waited", at=3.0), latency_ms=9e6, overdue=True, late=True)
+    ledger.record([verdict("quick"), slow, waited])
+    report = report_of(run(sent("quick"), sent("slow"), sent("waited")), ledger, registry)
+    assert (report.overdue, report.latency_ms.max, report.verdicts) == (1, 900.0, 3)
+    assert report_of(run(), ledger, registry).latency_ms.max is None
+
+
 def test_verdicts_that_disagree_are_doubled_and_equal_ones_redelivered(ledger: Ledger, registry: Registry) -> None:
     ledger.record([verdict("a"), verdict("a"), verdict("b"), verdict("b", score=3.0)])
     report = report_of(run(sent("a"), sent("b")), ledger, registry)

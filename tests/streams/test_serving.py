@@ -83,11 +83,12 @@ class Scorer:
 
     def judge(self, *images: tuple[str, int]) -> list[Message]:
         """What the scorer says of a batch of (line, texture)."""
-        return list(self.handler.handle([self._record(line, seed) for line, seed in images]).messages)
+        return list(self.handler.handle([self.record(line, seed) for line, seed in images]).messages)
 
-    def _record(self, line: str, seed: int) -> Record:
-        value = encode_png(texture(seed))
-        return Record("images", 0, seed, line.encode(), (("ce_id", f"{line}#{seed}".encode()),), value, 0.0)
+    def record(self, line: str, seed: int, *, taken_at: str = "1970-01-01T00:00:00Z") -> Record:
+        """A texture as it comes from somebody else's camera."""
+        headers = (("ce_id", f"{line}#{seed}".encode()), ("ce_time", taken_at.encode()))
+        return Record("images", 0, seed, line.encode(), headers, encode_png(texture(seed)), 0.0)
 
 
 def verdicts(said: list[Message]) -> list[Verdict]:
@@ -234,3 +235,22 @@ def test_a_model_above_the_budget_serves_alone_with_a_warning(
 
 def tensors_of(scorer: Scorer, line: str, version: int) -> Path:
     return scorer.home / "objects" / "models" / encode_name(line) / "versions" / str(version) / "model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("deadline_ms", "overdue"), [(None, [False, False]), (1e9, [False, False]), (20.0, [False, True])]
+)
+def test_a_verdict_after_the_lines_deadline_is_marked_and_told_and_never_dropped(
+    scorer: Scorer, deadline_ms: float | None, overdue: list[bool], caplog: pytest.LogCaptureFixture
+) -> None:
+    def deadline_of(line: str) -> float | None:
+        return deadline_ms if line == "a" else None
+
+    handler = ScoreHandler(scorer.store, scorer.models, now=lambda: 100.0, deadline_ms=deadline_of)
+    taken = ("1970-01-01T00:01:39.99Z", "1970-01-01T00:01:39.97Z")  # 10 and 30 ms before
+    records = [scorer.record(line, seed, taken_at=at) for line in "ab" for seed, at in enumerate(taken)]
+    said = verdicts(list(handler.handle(records).messages))
+    assert [each.overdue for each in said] == [*overdue, False, False]
+    assert [each.late for each in said] == [False] * 4
+    assert [round(each.latency_ms) for each in said] == [10, 30, 10, 30]
+    assert ("1 of 4 verdicts after their line's deadline, the latest 30 ms (line a)" in caplog.text) == any(overdue)

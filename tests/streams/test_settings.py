@@ -58,6 +58,13 @@ def test_a_line_nobody_described_has_the_defaults(tmp_path: Path) -> None:
     assert line_config(lines, "other") == LineConfig()
 
 
+def test_a_line_may_have_a_deadline_above_zero(tmp_path: Path) -> None:
+    lines = load_lines(write(tmp_path, "[lines.tiles]\ndeadline_ms = 250\n"))
+    assert (line_config(lines, "tiles").deadline_ms, line_config(lines, "other").deadline_ms) == (250.0, None)
+    with pytest.raises(InvalidInput, match=r"driftline\.toml: Expected `float` > 0"):
+        load_lines(write(tmp_path, "[lines.tiles]\ndeadline_ms = 0\n"))
+
+
 @pytest.mark.parametrize("known", LineConfig.__struct_fields__)
 def test_a_misspelt_key_of_a_line_names_the_nearest(tmp_path: Path, known: str) -> None:
     misspelt = known[:-2] + known[-1] + known[-2]
