@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 from detectors.errors import InvalidInput
 from detectors.images import encode_jpeg, encode_png
 from detectors.store import FolderStore
-from streams.arrivals import Arrivals
+from streams.arrivals import CLAIM, MOST_ID_BYTES, Arrivals
 from streams.bus import Headers, Record
+from streams.cloudevents import IMAGE as IMAGE_TYPE
+from streams.cloudevents import STRUCTURED, Attributes
 from streams.messages import LineImage, encode, headers_of
-from streams.origin import Origin
+from streams.origin import FIRST_APPENDED_AT, REDRIVE_OF, Origin
+from streams.topics import MOST_MESSAGE_BYTES
 
 LINE = "press-4/door"
 PNG = encode_png(np.full((8, 8, 3), 90, np.uint8))
@@ -208,3 +211,12 @@ def test_whatever_comes_is_an_image_or_refused_and_nothing_worse(
 ) -> None:
     with suppress(InvalidInput):
         assert Arrivals(store).read(record(value, tuple(headers), key=key)).line
+
+
+def test_the_guide_for_foreign_cameras_names_every_attribute_and_the_limits() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "foreign-cameras.md").read_text()
+    for attribute in Attributes.__struct_fields__:
+        assert f"`ce_{attribute}`" in guide
+    for said in (IMAGE_TYPE, CLAIM, STRUCTURED, REDRIVE_OF, FIRST_APPENDED_AT, f"{MOST_ID_BYTES:,} bytes"):
+        assert said in guide
+    assert f"{MOST_MESSAGE_BYTES >> 20} MiB" in guide
