@@ -44,9 +44,8 @@ class ScoreHandler:
     def handle(self, records: Sequence[Record]) -> Effects:
         """Verdicts (or `Collected`) of a batch, in its order; raises InvalidInput for a record that can never be scored."""
         images = [self._arrivals.read(record) for record in records]
-        by_line = sorted(
-            range(len(images)), key=lambda place: images[place].line
-        )  # a model put out comes back once a batch
+        # Line by line, so that a model that was put out comes back once in a batch.
+        by_line = sorted(range(len(images)), key=lambda place: images[place].line)
         judged = {place: self._judge(images[place]) for place in by_line}
         messages = [judged[place] for place in range(len(images))]
         _tell_overdue(messages)
