@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from orchestration import cli_lines, cli_models, cli_runs
+from orchestration import cli_letters, cli_lines, cli_models, cli_runs
 from orchestration.console import Answer, Console, command, run
 from orchestration.options import settings
 from orchestration.workers import run_worker
@@ -37,6 +37,7 @@ def record(console: Console) -> Answer:
     return Answer({"stopped": "record"})
 
 
+cli_letters.register(driftline)
 cli_lines.register(driftline)
 cli_models.register(driftline)
 cli_runs.register(driftline)

@@ -1,4 +1,4 @@
-"""Commands about lines: images into them, retrains, dead letters, and what later releases bring."""
+"""Commands about lines: images into them, retrains, and what later releases bring."""
 
 import getpass
 import threading
@@ -17,14 +17,13 @@ from streams.actions import Actor, request_retrain
 from streams.buses import open_bus
 from streams.camera import Camera, FolderWatch, SentFiles
 from streams.ledger import Ledger
-from streams.messages import DeadLetter
 
 MODES = ("blind", "trusted", "refresh")
 
 
 def register(driftline: click.Group) -> None:
     """Put these commands under `driftline`."""
-    for each in (camera, drift, users, dead_letters, retrain):
+    for each in (camera, drift, users, retrain):
         driftline.add_command(each)
 
 
@@ -93,40 +92,6 @@ def _window(ledger: Ledger, line: str, images: int) -> tuple[str, ...]:
     if not keys:
         raise NotFound(f"line {line!r} has no images yet; send some with `driftline camera send FILES --line {line}`")
     return tuple(keys[-images:])
-
-
-@click.group(name="dead-letters")
-def dead_letters() -> None:
-    """What could not be processed, and why."""
-
-
-@command(dead_letters, "driftline dead-letters list", name="list")
-@click.option("--limit", type=click.IntRange(1), default=100)
-def dead_letters_list(console: Console, limit: int) -> Answer:
-    """The latest dead letters."""
-    letters = Ledger.open(settings().ledger).dead_letters(limit)
-    rows = [{"id": each.identity, "line": each.line, "error": each.error, "reason": each.reason} for each in letters]
-    text = "\n".join(f"{each['id']}  {each['line']}  {each['error']}: {each['reason']}" for each in rows)
-    return Answer({"dead_letters": rows}, text or "no dead letters")
-
-
-@command(dead_letters, "driftline dead-letters show images/3/17", name="show")
-@click.argument("identity")
-def dead_letters_show(console: Console, identity: str) -> Answer:
-    """One dead letter whole."""
-    letter: DeadLetter | None = Ledger.open(settings().ledger).dead_letter(identity)
-    if letter is None:
-        raise NotFound(f"no dead letter {identity!r}; `driftline dead-letters list` names them")
-    headers = "\n".join(f"  {name}: {value!r}" for name, value in letter.headers)
-    text = f"{letter.identity}\nline: {letter.line}\n{letter.error}: {letter.reason}\nheaders:\n{headers}"
-    return Answer(letter, f"{text}\nbytes: {len(letter.original)}")
-
-
-@command(dead_letters, "driftline dead-letters redrive images/3/17", name="redrive")
-@click.argument("identity")
-def dead_letters_redrive(console: Console, identity: str) -> Answer:
-    """Put a repaired message back (a later release)."""
-    raise NotYet(f"redrive {identity}: not yet; send the repaired image with `driftline camera send`")
 
 
 @click.group()

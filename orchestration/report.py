@@ -64,15 +64,16 @@ class RequestReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LatencyReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Camera to verdict, in ms, of images judged live (not those collected before the first model)."""
+    """Camera to verdict, in ms, of images judged live (not those collected before the first model); `max`: the worst of them."""
 
     p50: float | None
     p99: float | None
+    max: float | None
 
 
 class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
     """The whole run. `lost`: sent and at the end neither judged, collected nor a dead letter; `longest_gap_s`: between two live verdicts
-    of one phase; `redelivered`: verdicts that came again and changed nothing.
+    of one phase; `redelivered`: verdicts that came again and changed nothing; `overdue`: live verdicts after the line's deadline.
     """
 
     scenario: str
@@ -91,6 +92,7 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: LatencyReport
     images_per_s: float | None
     longest_gap_s: float | None
+    overdue: int
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def report_of(run: Run, ledger: Ledger, registry: Registry) -> ReplayReport:
         sent=len(run.sent),
         verdicts=len(verdicts),
         collected=len(pending),
-        dead_letters=len(dead & sent),
+        dead_letters=len((dead & sent) - verdicts.keys()),
         lost=len(sent - verdicts.keys() - pending - dead),
         doubled=counts.doubled,
         redelivered=counts.redelivered,
@@ -142,6 +144,7 @@ def report_of(run: Run, ledger: Ledger, registry: Registry) -> ReplayReport:
         latency_ms=_latency(live),
         images_per_s=_rate(live),
         longest_gap_s=_longest_gap(run, live),
+        overdue=sum(verdict.overdue for verdict in live),
     )
 
 
@@ -152,7 +155,7 @@ def _is_live(verdicts: Mapping[str, Verdict], image: SentImage) -> bool:
 def _dead_image_ids(ledger: Ledger) -> set[str]:
     """Ids of images that ended as dead letters, from the headers they came with."""
     letters = [letter for letter in ledger.dead_letters(10**9) if letter.source_topic == "images"]
-    return {value.decode() for letter in letters for name, value in letter.headers if name == "ce_id"}
+    return {value.decode(errors="replace") for letter in letters for name, value in letter.headers if name == "ce_id"}
 
 
 def _phase(
@@ -216,9 +219,9 @@ def _request(row: RequestRow) -> RequestReport:
 
 def _latency(live: Sequence[Verdict]) -> LatencyReport:
     if not live:
-        return LatencyReport(p50=None, p99=None)
-    p50, p99 = np.percentile([verdict.latency_ms for verdict in live], [50, 99])
-    return LatencyReport(p50=float(p50), p99=float(p99))
+        return LatencyReport(p50=None, p99=None, max=None)
+    p50, p99, most = np.percentile([verdict.latency_ms for verdict in live], [50, 99, 100])
+    return LatencyReport(p50=float(p50), p99=float(p99), max=float(most))
 
 
 def _rate(live: Sequence[Verdict]) -> float | None:

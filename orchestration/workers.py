@@ -35,8 +35,8 @@ def score(settings: Settings, stop: threading.Event) -> None:
     store = open_store(settings.store)
     lines = load_lines(settings.home)
     extractors = ExtractorCache(weights=weights_files(lines), device=device_of(lines))
-    models = ServingModels(Registry(store), extractors, now=time.time)
-    handler = ScoreHandler(store, models, now=time.time)
+    models = ServingModels(Registry(store), extractors, now=time.time, budget_bytes=settings.model_memory)
+    handler = ScoreHandler(store, models, now=time.time, deadline_ms=lambda line: line_config(lines, line).deadline_ms)
     try:
         _work(settings, stop, handler, name="scorer", topics=("images",), batch=SCORER_BATCH)
     finally:

@@ -1,12 +1,15 @@
 """What people may do: each action checks the role, does it, and leaves an audit entry and its messages in one ledger transaction."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from detectors.errors import DriftlineError, InvalidInput, NotFound
 from detectors.registry import OperatingPoint, Registry
 from streams.ledger import AuditEntry, Ledger
-from streams.messages import Message, ModelPromoted, RetrainRequest, Review
+from streams.messages import DeadLetter, Message, ModelPromoted, Redrive, RetrainRequest, Review
+from streams.redriving import letter_of, note_redrives
+from streams.topics import check_size
 
 ROLES = ("viewer", "reviewer", "engineer", "administrator")
 SAYS = ("defect", "normal", "unsure")
@@ -98,6 +101,36 @@ def set_threshold(
     point = registry.set_operating_point(line, version, threshold=threshold, by=actor.name, why=why, at=at)
     ledger.act(AuditEntry(at, actor.name, actor.role, "threshold", line, f"version {version}: {threshold} ({why})"), ())
     return point
+
+
+def redrive(
+    ledger: Ledger, actor: Actor, identities: Sequence[str], *, repaired: bytes | None = None, at: float
+) -> tuple[Redrive, ...]:
+    """Put the messages of dead letters back onto their topics, each once, all or none; `repaired`: with this body. The recorder
+    sends them.
+
+    Raises NotFound for no such letter, InvalidInput where one was put back before and where one cannot go back as it is.
+    """
+    _check(actor, "engineer", "put a message back")
+    letters = [letter_of(ledger, identity) for identity in identities]
+    noted = [_redriven(actor, letter, repaired, at) for letter in letters]
+    note_redrives(ledger, noted)
+    return tuple(back for _, back in noted)
+
+
+def _redriven(actor: Actor, letter: DeadLetter, repaired: bytes | None, at: float) -> tuple[AuditEntry, Redrive]:
+    if letter.cut_from_bytes is not None and repaired is None:
+        raise InvalidInput(
+            f"of the {letter.cut_from_bytes} bytes of {letter.identity} only {len(letter.original)} are kept; "
+            f"give it a body of its own (--value FILE)"
+        )
+    check_size(letter.source_topic, letter.original if repaired is None else repaired)
+    back = Redrive(
+        line=letter.line, source_topic=letter.source_topic, source_partition=letter.source_partition,
+        source_offset=letter.source_offset, by=actor.name, at=at, repaired=repaired,
+    )  # fmt: skip
+    detail = letter.identity if repaired is None else f"{letter.identity} with {len(repaired)} repaired bytes"
+    return AuditEntry(at, actor.name, actor.role, "redrive", letter.line, detail), back
 
 
 def _check(actor: Actor, least: str, what: str) -> None:

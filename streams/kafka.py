@@ -25,7 +25,6 @@ from streams.bus import Fenced, Headers, Record
 from streams.kafka_address import KafkaAddress
 from streams.kafka_client import OPEN_S, admin_of, listening, options_of, translated
 from streams.kafka_topics import ROOM_BYTES, prepare_topics
-from streams.topics import MOST_MESSAGE_BYTES
 
 Slot = tuple[str, int]
 
@@ -123,7 +122,10 @@ class KafkaProducer:
             self._open()
 
     def send(self, topic: str, *, key: bytes | None, value: bytes, headers: Headers = ()) -> None:
-        """Buffer a message; raises NotFound for an unknown topic. Nothing is promised before `flush` returns."""
+        """Buffer a message; raises NotFound for an unknown topic, InvalidInput for a value too large for it. Nothing is promised
+        before `flush` returns.
+        """
+        table.check_size(topic, value)
         self._pending.append((self._address.prefix + table.topic(topic).name, key, value, headers))
 
     def flush(self) -> None:
@@ -165,7 +167,7 @@ class KafkaProducer:
                     allow_auto_create_topics=False,
                     delivery_timeout_ms=int(1000 * DELIVERY_S),
                     max_block_ms=int(1000 * DELIVERY_S),
-                    max_request_size=MOST_MESSAGE_BYTES + ROOM_BYTES,
+                    max_request_size=max(each.most_bytes for each in table.TOPICS.values()) + ROOM_BYTES,
                     batch_size=FEW_BYTES,
                 )
         return self._sender

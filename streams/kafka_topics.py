@@ -11,7 +11,7 @@ from kafka.errors import TopicAlreadyExistsError, for_code
 from detectors.errors import InvalidInput, Unavailable
 from streams.kafka_address import KafkaAddress
 from streams.kafka_client import admin_of
-from streams.topics import MOST_MESSAGE_BYTES, TOPICS, Topic
+from streams.topics import TOPICS, Topic
 
 MOST_REPLICATION = 3
 ROOM_BYTES = 1 << 20
@@ -43,7 +43,7 @@ def settings_of(topic: Topic, *, replication: int) -> dict[str, str]:
     return {
         "cleanup.policy": "delete",
         "retention.ms": str(1000 * topic.retention_s),
-        "max.message.bytes": str(MOST_MESSAGE_BYTES + ROOM_BYTES),
+        "max.message.bytes": str(topic.most_bytes + ROOM_BYTES),
         "min.insync.replicas": "2" if replication > 2 else "1",
     }
 
@@ -82,7 +82,7 @@ def _check(admin: KafkaAdminClient, address: KafkaAddress, names: Sequence[str])
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     for name, settings in admin.describe_configs(resources, config_filter="all")["topic"].items():
         holds = int(settings["max.message.bytes"]["value"])
-        needs = MOST_MESSAGE_BYTES + ROOM_BYTES
+        needs = TOPICS[name[len(address.prefix) :]].most_bytes + ROOM_BYTES
         if holds < needs:
             raise InvalidInput(
                 f"{address}: topic {name} holds messages of {holds} bytes, ours have up to {needs}; "

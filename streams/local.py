@@ -108,7 +108,10 @@ class LocalProducer:
         self._pending: list[Entry] = []
 
     def send(self, topic: str, *, key: bytes | None, value: bytes, headers: Headers = ()) -> None:
-        """Buffer a message; raises NotFound for an unknown topic. Nothing is promised before `flush` returns."""
+        """Buffer a message; raises NotFound for an unknown topic, InvalidInput for a value too large for it. Nothing is
+        promised before `flush` returns.
+        """
+        table.check_size(topic, value)
         slot = (topic, partition_of(key, table.topic(topic).partitions))
         self._pending.append((slot, key, msgspec.msgpack.encode(headers), value))
 

@@ -71,7 +71,10 @@ class NearestNormal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(Message, frozen=True, kw_only=True):
-    """What a model version said of an image. The first one of an image stands."""
+    """What a model version said of an image. The first one of an image stands.
+
+    `late`: the image had been collected before the line had a model; `overdue`: the verdict came after the line's deadline.
+    """
 
     topic: ClassVar[str] = "verdicts"
     image_id: str
@@ -88,6 +91,7 @@ class Verdict(Message, frozen=True, kw_only=True):
     heatmap_key: str | None = None
     nearest: NearestNormal | None = None
     late: bool = False
+    overdue: bool = False
 
     @property
     def identity(self) -> str:
@@ -215,7 +219,11 @@ class Review(Message, frozen=True, kw_only=True):
 
 
 class DeadLetter(Message, frozen=True, kw_only=True):
-    """Why a message could not be processed. The original bytes are the body's `original`, its headers `headers`, untouched."""
+    """Why a message could not be processed. The original bytes are the body's `original`, its headers `headers`, untouched.
+
+    `cut_from_bytes` is the size of an original too large to be kept whole: `original` is its beginning. `appended_at`: when
+    the original came onto the bus.
+    """
 
     topic: ClassVar[str] = "dead-letters"
     source_topic: str
@@ -227,14 +235,33 @@ class DeadLetter(Message, frozen=True, kw_only=True):
     headers: tuple[tuple[str, bytes], ...]
     key: bytes | None
     at: float
+    cut_from_bytes: int | None = None
+    appended_at: float | None = None
 
     @property
     def identity(self) -> str:
         return f"{self.source_topic}/{self.source_partition}/{self.source_offset}"
 
 
+class Redrive(Message, frozen=True, kw_only=True):
+    """A person puts the original of a dead letter back onto its topic; `repaired`: with this body instead of its own."""
+
+    topic: ClassVar[str] = "redrives"
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    by: str
+    at: float
+    repaired: bytes | None = None
+
+    @property
+    def identity(self) -> str:
+        """That of the dead letter: it is put back once."""
+        return f"{self.source_topic}/{self.source_partition}/{self.source_offset}"
+
+
 WIRE_TYPES: tuple[type[Message], ...] = (
-    LineImage, Verdict, Collected, ModelAlert, ModelServing, DriftIncident, RetrainRequest, ModelPromoted, Review, DeadLetter,
+    LineImage, Verdict, Collected, ModelAlert, ModelServing, DriftIncident, RetrainRequest, ModelPromoted, Review, DeadLetter, Redrive,
 )  # fmt: skip
 
 M = TypeVar("M", bound=Message)

@@ -13,7 +13,8 @@ import msgspec
 
 from streams.bus import Record
 from streams.ledger import Ledger
-from streams.messages import Collected, LineImage, Message, ModelPromoted, ModelServing, decode
+from streams.messages import Collected, LineImage, Message, ModelPromoted, ModelServing, Redrive, decode
+from streams.redriving import letter_of, put_back
 from streams.topics import topic
 from streams.worker import Effects
 
@@ -29,10 +30,13 @@ class RecordHandler:
         self._unsent: tuple[int, ...] = ()
 
     def handle(self, records: Sequence[Record]) -> Effects:
-        """Record a batch in one transaction; gives back collected images that can be judged now."""
+        """Record a batch in one transaction; gives back collected images that can be judged now, and originals of dead letters that
+        somebody put back.
+        """
         messages = [decode(record.value, topic(record.topic).carries) for record in records]
         self._ledger.record(messages)
-        return Effects(messages=tuple(image for message in messages for image in self._come_again(message)))
+        back = tuple(put_back(letter_of(self._ledger, m.identity), m) for m in messages if isinstance(m, Redrive))
+        return Effects(messages=tuple(image for each in messages for image in self._come_again(each)), back=back)
 
     def idle(self, now: float) -> Effects:
         """Between batches: publish what people's actions put into the outbox, marking it sent only once it was published."""

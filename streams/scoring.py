@@ -4,43 +4,51 @@ Bytes that cannot be scored raise InvalidInput: the worker makes a dead letter o
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 
-from detectors.encoding import check_line_name, encode_name
-from detectors.errors import InvalidInput, NotFound
+from detectors.encoding import encode_name
 from detectors.images import Image, decode, encode_jpeg
 from detectors.model import ImageScore, heatmap
-from detectors.objects import ObjectStore, image_key
+from detectors.objects import ObjectStore
+from streams.arrivals import Arrivals
 from streams.bus import Record
-from streams.messages import (
-    TYPE_PREFIX,
-    Collected,
-    LineImage,
-    Message,
-    NearestNormal,
-    Signals,
-    Verdict,
-)
-from streams.messages import (
-    decode as decode_message,
-)
+from streams.messages import Collected, LineImage, Message, NearestNormal, Signals, Verdict
 from streams.serving import Serving, ServingModels
 from streams.worker import Effects
 
-_SUFFIX_OF_MAGIC = {b"\xff\xd8\xff": "jpg", b"\x89PNG": "png", b"II*\x00": "tif", b"MM\x00*": "tif", b"BM": "bmp"}
+log = logging.getLogger(__name__)
 
 
 class ScoreHandler:
-    """Scores the images of every line this scorer is given, each with its line's current model."""
+    """Scores the images of every line this scorer is given, each with its line's current model.
 
-    def __init__(self, store: ObjectStore, models: ServingModels, *, now: Callable[[], float]) -> None:
+    `deadline_ms` gives the deadline of a line, None where it has none: a verdict that comes later is marked and counted in the log,
+    and sent like any other.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        models: ServingModels,
+        *,
+        now: Callable[[], float],
+        deadline_ms: Callable[[str], float | None] = lambda _: None,
+    ) -> None:
         self._store = store
+        self._arrivals = Arrivals(store)
         self._models = models
         self._now = now
+        self._deadline_ms = deadline_ms
 
     def handle(self, records: Sequence[Record]) -> Effects:
         """Verdicts (or `Collected`) of a batch, in its order; raises InvalidInput for a record that can never be scored."""
-        messages = [self._judge(self._line_image(record)) for record in records]
+        images = [self._arrivals.read(record) for record in records]
+        # Line by line, so that a model that was put out comes back once in a batch.
+        by_line = sorted(range(len(images)), key=lambda place: images[place].line)
+        judged = {place: self._judge(images[place]) for place in by_line}
+        messages = [judged[place] for place in range(len(images))]
+        _tell_overdue(messages)
         return Effects(messages=(*self._models.take_news(), *messages))
 
     def idle(self, now: float) -> Effects:
@@ -53,13 +61,16 @@ class ScoreHandler:
         self._models.close()
 
     def _judge(self, image: LineImage) -> Message:
+        data = self._arrivals.pixels(image)
         serving = self._models.of(image.line)
         if serving is None:
             return Collected(line=image.line, image=image, collected_at=self._now())
-        pixels = decode(self._fetch(image))
+        pixels = decode(data)
         (score,) = serving.model.score([pixels])
         flagged = score.peak > serving.operating_point.threshold
         judged_at = self._now()
+        latency_ms = 1000 * max(0.0, judged_at - image.taken_at)
+        deadline_ms = self._deadline_ms(image.line)
         return Verdict(
             line=image.line,
             image_id=image.image_id,
@@ -71,26 +82,13 @@ class ScoreHandler:
             signals=_signals(score),
             taken_at=image.taken_at,
             judged_at=judged_at,
-            latency_ms=1000 * max(0.0, judged_at - image.taken_at),
+            latency_ms=latency_ms,
             image_key=image.key,
             heatmap_key=self._keep_heatmap(image, serving, pixels, score) if flagged else None,
             nearest=_nearest_normal(serving, score),
             late=image.late,
+            overdue=deadline_ms is not None and latency_ms > deadline_ms,
         )
-
-    def _fetch(self, image: LineImage) -> bytes:
-        try:
-            data = self._store.get(image.key)
-        except NotFound as error:
-            raise InvalidInput(
-                f"the pixels of {image.image_id!r} are not in the store: {error}; send it again"
-            ) from error
-        digest = hashlib.sha256(data).hexdigest()
-        if digest != image.digest:
-            raise InvalidInput(
-                f"{image.key}: digest {digest[:12]}, the message says {image.digest[:12]}; send it again"
-            )
-        return data
 
     def _keep_heatmap(self, image: LineImage, serving: Serving, pixels: Image, score: ImageScore) -> str:
         name = hashlib.sha256(
@@ -101,45 +99,16 @@ class ScoreHandler:
             self._store.put(key, encode_jpeg(heatmap(pixels, score.map_HW, serving.operating_point.threshold)))
         return key
 
-    def _line_image(self, record: Record) -> LineImage:
-        if record.header("ce_type") == TYPE_PREFIX + LineImage.__name__:
-            image = decode_message(record.value, LineImage)
-            check_line_name(image.line)
-            return image
-        if record.header("ce_type") is not None:
-            raise InvalidInput(
-                f"{record.header('ce_type')!r} on the images topic; send driftline.LineImage or the bare image"
-            )
-        return self._check_in(record)
 
-    def _check_in(self, record: Record) -> LineImage:
-        """A bare image from a camera that knows nothing of us: its id is its place in the log, its time that of the log."""
-        suffix = next((s for magic, s in _SUFFIX_OF_MAGIC.items() if record.value.startswith(magic)), None)
-        if suffix is None:
-            raise InvalidInput(
-                "neither a driftline.LineImage nor the bytes of a JPEG, PNG, TIFF or BMP image; check the sender"
-            )
-        line = _line_of_key(record.key)
-        digest = hashlib.sha256(record.value).hexdigest()
-        key = image_key(line, digest, at=record.appended_at, suffix=suffix)
-        self._store.put(key, record.value)
-        return LineImage(
-            line=line,
-            image_id=f"{record.topic}-{record.partition}-{record.offset}",
-            taken_at=record.appended_at,
-            digest=digest,
-            key=key,
-            size_bytes=len(record.value),
-        )
-
-
-def _line_of_key(key: bytes | None) -> str:
-    try:
-        line = (key or b"").decode()
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"message key {key!r} is no UTF-8; use the name of the line as the key") from error
-    check_line_name(line)
-    return line
+def _tell_overdue(messages: Sequence[Message]) -> None:
+    verdicts = [message for message in messages if isinstance(message, Verdict)]
+    overdue = [verdict for verdict in verdicts if verdict.overdue]
+    if overdue:
+        worst = max(overdue, key=lambda verdict: verdict.latency_ms)
+        log.warning(
+            "%d of %d verdicts after their line's deadline, the latest %.0f ms (line %s)",
+            len(overdue), len(verdicts), worst.latency_ms, worst.line,
+        )  # fmt: skip
 
 
 def _signals(score: ImageScore) -> Signals:

@@ -5,6 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -18,6 +19,7 @@ KNOWN_VARIABLES = (
     "DRIFTLINE_LEDGER",
     "DRIFTLINE_KAFKA_USER",
     "DRIFTLINE_KAFKA_PASSWORD",
+    "DRIFTLINE_MODEL_MEMORY",
     "DRIFTLINE_TEST_DATA",
     "DRIFTLINE_TEST_WEIGHTS",
     "DRIFTLINE_TEST_KAFKA",
@@ -25,6 +27,9 @@ KNOWN_VARIABLES = (
     "DRIFTLINE_TEST_S3",
     "DRIFTLINE_TEST_POSTGRESQL",
 )
+
+MODEL_MEMORY_BYTES = 2 << 30
+"""What the models of all lines may take on one scorer, unless DRIFTLINE_MODEL_MEMORY says otherwise."""
 
 
 def nearest_name(name: str, known: tuple[str, ...]) -> str:
@@ -38,12 +43,15 @@ def nearest_name(name: str, known: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """Where this installation keeps things. URLs of the embedded default are paths under `home`."""
+    """Where this installation keeps things. URLs of the embedded default are paths under `home`; `model_memory`: bytes that the
+    models in service may take on one scorer.
+    """
 
     home: Path
     bus: str = field(repr=False)  # may hold a password
     store: str
     ledger: str = field(repr=False)  # may hold a password
+    model_memory: int = MODEL_MEMORY_BYTES
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -66,6 +74,7 @@ class Settings:
             ),
             store=environ.get("DRIFTLINE_STORE", (home / "objects").as_uri()),
             ledger=environ.get("DRIFTLINE_LEDGER", f"sqlite:///{home / 'ledger.sqlite'}"),
+            model_memory=_bytes_of("DRIFTLINE_MODEL_MEMORY", environ, MODEL_MEMORY_BYTES),
         )
 
     def environ(self) -> dict[str, str]:
@@ -75,7 +84,15 @@ class Settings:
             "DRIFTLINE_BUS": self.bus,
             "DRIFTLINE_STORE": self.store,
             "DRIFTLINE_LEDGER": self.ledger,
+            "DRIFTLINE_MODEL_MEMORY": str(self.model_memory),
         }
+
+
+def _bytes_of(name: str, environ: Mapping[str, str], default: int) -> int:
+    text = environ.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise InvalidInput(f"{name} is {text!r}; give a number of bytes above 0, such as {default}")
+    return int(text)
 
 
 class LineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,7 +102,8 @@ class LineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     retrain is asked for; `false_alarm_rate`: share of normal images a threshold may flag; `expected_run_length`: images
     between false drift alarms; `cooldown_s`: quiet time after a request; `auto`: drift retrains without a person;
     `memory`: bytes a fit may take; `layers` of the backbone, None for its usual ones. `grey`, `crop`, `mask` (a
-    picture: white counts), `tiles` and `overlap_px` as in `Preprocessing`.
+    picture: white counts), `tiles` and `overlap_px` as in `Preprocessing`; `deadline_ms`: a verdict later than this after
+    its image was taken is marked overdue (None: none is).
     """
 
     detector: str = "patchcluster"
@@ -109,6 +127,7 @@ class LineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     expected_run_length: int = 10_000
     cooldown_s: float = 60.0
     auto: bool = True
+    deadline_ms: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 class _Lines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

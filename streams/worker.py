@@ -13,22 +13,38 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-from detectors.errors import Unavailable
-from streams.bus import Consumer, Fenced, Producer, Record, publish
+from detectors.encoding import check_line_name
+from detectors.errors import InvalidInput, Unavailable
+from streams.bus import Consumer, Fenced, Headers, Producer, Record, publish
 from streams.messages import DeadLetter, Message, encode, headers_of
+from streams.topics import check_size
 
 POLL_TIMEOUT_S = 0.2
 KEEP_ALIVE_S = 0.25
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
 UNKNOWN_LINE = "unknown"
+KEPT_BYTES = 22 << 20
+KEPT_HEADER_BYTES = 256 << 10
+KEPT_REASON = 2000
+"""What a dead letter keeps at most of an original's value, of its headers, and of the reason: it has to fit its topic."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Original:
+    """A message of anybody's, to be put back onto a topic as it is."""
+
+    topic: str
+    key: bytes | None
+    headers: Headers
+    value: bytes
+
+
+@dataclass(frozen=True)
 class Effects:
-    """What came of some records: messages to publish, and records given up (`dead_letter`).
+    """What came of some records: messages to publish, records given up (`dead_letter`), and originals to put back.
 
     >>> Effects().messages
     ()
@@ -36,6 +52,7 @@ class Effects:
 
     messages: tuple[Message, ...] = ()
     dead: tuple[DeadLetter, ...] = ()
+    back: tuple[Original, ...] = ()
 
 
 class Handler(Protocol):
@@ -88,29 +105,54 @@ class Progress:
 def dead_letter(record: Record, error: Exception, at: float) -> DeadLetter:
     """The dead letter of a record: original bytes and headers, where they lay, and why they could not be processed.
 
+    It can always be written: what would not fit is cut, and of a key that is no line's name the line is `unknown`.
+
     >>> letter = dead_letter(Record("images", 0, 7, b"tiles", (), b"no image", 0.0), ValueError("no image"), 1.0)
     >>> letter.identity, letter.line, letter.error, letter.reason
     ('images/0/7', 'tiles', 'ValueError', 'no image')
     """
     return DeadLetter(
-        line=(record.key or UNKNOWN_LINE.encode()).decode(errors="replace"),
+        line=_line_of(record.key),
         source_topic=record.topic,
         source_partition=record.partition,
         source_offset=record.offset,
         error=type(error).__name__,
-        reason=str(error).encode(errors="replace").decode(),
-        original=record.value,
-        headers=record.headers,
-        key=record.key,
+        reason=str(error)[:KEPT_REASON].encode(errors="replace").decode(),
+        original=record.value[:KEPT_BYTES],
+        headers=_kept(record.headers),
+        key=None if record.key is None else record.key[:KEPT_HEADER_BYTES],
         at=at,
+        cut_from_bytes=len(record.value) if len(record.value) > KEPT_BYTES else None,
+        appended_at=record.appended_at,
     )
+
+
+def _line_of(key: bytes | None) -> str:
+    try:
+        line = (key or b"").decode()
+        check_line_name(line)
+    except (UnicodeDecodeError, InvalidInput):
+        return UNKNOWN_LINE
+    return line
+
+
+def _kept(headers: Headers) -> Headers:
+    """The headers as they came, as many as there is room for; a name that is no UTF-8 with escapes, or it could not be told."""
+    kept, size = [], 0
+    for name, value in headers:
+        size += len(name) + len(value)
+        if size <= KEPT_HEADER_BYTES:
+            kept.append((name.encode(errors="backslashreplace").decode(), value))
+    return tuple(kept)
 
 
 def _prove(effects: Effects, source: str) -> None:
     """Raise what publishing would raise, while the records at fault are still known."""
     for message in (*effects.messages, *effects.dead):
-        encode(message)
+        check_size(message.topic, encode(message))
         headers_of(message, source=source, at=0.0)
+    for original in effects.back:
+        check_size(original.topic, original.value)
 
 
 class Worker:
@@ -210,6 +252,7 @@ class Worker:
         return Effects(
             tuple(message for effects in singles for message in effects.messages),
             tuple(letter for effects in singles for letter in effects.dead),
+            tuple(original for effects in singles for original in effects.back),
         )
 
     def _give_up(self, record: Record, error: Exception) -> tuple[DeadLetter, ...]:
@@ -222,6 +265,8 @@ class Worker:
         at = self._clock()
         for message in (*effects.messages, *effects.dead):
             publish(self._producer, message, source=self._source, at=at)
+        for each in effects.back:
+            self._producer.send(each.topic, key=each.key, value=each.value, headers=each.headers)
         self._producer.flush()
 
     def _count(self, processed: int, dead: int) -> None:

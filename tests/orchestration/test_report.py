@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from detectors.registry import Registry
@@ -45,6 +46,26 @@ def test_what_was_sent_is_judged_collected_dead_or_lost(ledger: Ledger, registry
     report = report_of(run(*(sent(name) for name in ("judged", "waits", "dead", "gone"))), ledger, registry)
     assert (report.sent, report.verdicts, report.collected, report.dead_letters, report.lost) == (4, 1, 1, 1, 1)
     assert report.doubled == 0
+
+
+def test_a_dead_letter_that_was_put_back_and_judged_did_not_end_as_one(ledger: Ledger, registry: Registry) -> None:
+    ledger.record([letter_of("mended"), verdict("mended")])
+    report = report_of(run(sent("mended")), ledger, registry)
+    assert (report.verdicts, report.dead_letters, report.lost) == (1, 0, 0)
+
+
+def test_a_dead_letter_whose_id_is_no_text_does_not_stop_the_report(ledger: Ledger, registry: Registry) -> None:
+    ledger.record([msgspec.structs.replace(letter_of("x"), headers=(("ce_id", b"\xff"),)), verdict("a")])
+    assert report_of(run(sent("a")), ledger, registry).lost == 0
+
+
+def test_the_worst_latency_and_overdue_verdicts_are_told_of_live_images(ledger: Ledger, registry: Registry) -> None:
+    slow = msgspec.structs.replace(verdict("slow", at=2.0), latency_ms=900.0, overdue=True)
+    waited = msgspec.structs.replace(verdict("waited", at=3.0), latency_ms=9e6, overdue=True, late=True)
+    ledger.record([verdict("quick"), slow, waited])
+    report = report_of(run(sent("quick"), sent("slow"), sent("waited")), ledger, registry)
+    assert (report.overdue, report.latency_ms.max, report.verdicts) == (1, 900.0, 3)
+    assert report_of(run(), ledger, registry).latency_ms.max is None
 
 
 def test_verdicts_that_disagree_are_doubled_and_equal_ones_redelivered(ledger: Ledger, registry: Registry) -> None:

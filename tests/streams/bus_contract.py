@@ -23,6 +23,7 @@ import pytest
 from detectors.errors import InvalidInput, NotFound
 from streams.bus import Bus, Consumer, Fenced, Record
 from streams.buses import open_bus
+from streams.topics import MOST_MESSAGE_BYTES
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = [f"line-{number}".encode() for number in range(24)]
@@ -247,6 +248,16 @@ class BusContract:
             bus.consumer("group", ["imagse"])
         with pytest.raises(NotFound, match="imagse"):
             bus.lag("group", ["imagse"])
+
+    def test_a_message_that_its_topic_cannot_hold_is_refused_before_it_is_sent(self, bus: Bus) -> None:
+        with closing(bus.producer()) as producer:
+            with pytest.raises(
+                InvalidInput, match=r"20000000 bytes .*'images', the limit is 16777216; .* by reference"
+            ):
+                producer.send("images", key=b"k", value=bytes(20_000_000))
+            producer.send("images", key=b"k", value=bytes(MOST_MESSAGE_BYTES))
+            producer.flush()
+        assert bus.lag("group", ["images"]) == 1
 
     def test_nonsense_is_refused(self, bus: Bus) -> None:
         with pytest.raises(InvalidInput, match="session_timeout_s is 0"):

@@ -1,5 +1,6 @@
 """The recorder: everything into the ledger, collected images back once there is a model, the outbox onto the bus."""
 
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -64,7 +65,9 @@ def test_an_image_does_not_go_to_and_fro_while_its_lines_only_version_is_refused
     models = ServingModels(registry, ExtractorCache(), now=lambda: 0.0)
     scorer = ScoreHandler(store, models, now=lambda: 1.0)
     handler.handle([record_of(promoted(1))])
-    to_score = [image("a")]
+    store.put(image("a").key, b"pixels")
+    stored = msgspec.structs.replace(image("a"), digest=hashlib.sha256(b"pixels").hexdigest())
+    to_score = [stored]
     scored: list[LineImage] = []
     for _ in range(5):
         news = [said for each in to_score for said in scorer.handle([record_of(each)]).messages]
@@ -75,9 +78,7 @@ def test_an_image_does_not_go_to_and_fro_while_its_lines_only_version_is_refused
     assert [each.late for each in scored] == [False, True], "once at first, once when it came back, never again"
     assert [(alert.version, alert.serving) for alert in ledger.alerts("tiles")] == [(1, None)]
     assert [each.image_id for each in ledger.pending_images("tiles")] == ["a"], "not lost: it waits"
-    assert handler.handle([record_of(promoted(2, at=9.0))]).messages == (
-        msgspec.structs.replace(image("a"), late=True),
-    )
+    assert handler.handle([record_of(promoted(2, at=9.0))]).messages == (msgspec.structs.replace(stored, late=True),)
 
 
 def test_a_promotion_delivered_again_brings_back_only_what_still_waits(handler: RecordHandler) -> None:

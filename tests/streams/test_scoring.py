@@ -228,3 +228,39 @@ def test_a_flagged_image_keeps_a_heatmap_and_shows_its_nearest_normal(line: Scor
     assert right > 30 / 96
     assert top < 60 / 96
     assert bottom > 30 / 96
+
+
+def test_bad_messages_are_dead_letters_with_a_reason_and_good_ones_of_foreigners_verdicts(
+    line: ScoringLine, scorer: Scorer
+) -> None:
+    producer = line.bus.producer()
+    stamp = (("ce_specversion", b"1.0"), ("ce_type", b"driftline.Image"), ("content-type", b"image/png"))
+    for number, (headers, value) in enumerate(
+        [
+            ((*stamp, ("ce_id", b"foreign-1")), encode_png(texture(8))),
+            ((*stamp, ("ce_id", b"\xff")), encode_png(texture(8))),
+            ((("ce_specversion", b"0.3"), *stamp[1:]), encode_png(texture(8))),
+            ((*stamp, ("ce_dataref", b"s3://elsewhere/a.png")), b""),
+            ((*stamp, ("ce_subject", b"other")), encode_png(texture(8))),
+        ]
+    ):
+        producer.send("images", key=LINE.encode(), value=value, headers=(*headers, ("n", str(number).encode())))
+    producer.flush()
+    said = scorer.until(lambda all_said: len(of(DeadLetter, all_said)) == 4 and bool(of(Verdict, all_said)))
+    assert [verdict.image_id for verdict in of(Verdict, said)] == ["foreign-1"]
+    assert {letter.error for letter in of(DeadLetter, said)} == {"InvalidInput"}
+    assert all(letter.original or b"s3://" in dict(letter.headers)["ce_dataref"] for letter in of(DeadLetter, said))
+
+
+def test_a_claim_that_cannot_be_kept_is_a_dead_letter_also_before_there_is_a_model(tmp_path: Path) -> None:
+    line = ScoringLine.at(tmp_path)
+    scorer = Scorer(line)
+    camera = line.camera()
+    gone = camera.send(encode_png(texture(4)), image_id="gone", suffix="png")
+    camera.send(encode_png(texture(5)), image_id="there", suffix="png")
+    camera.flush()
+    (line.home / "objects" / gone.key).unlink()
+    said = scorer.until(lambda all_said: bool(of(Collected, all_said)) and bool(of(DeadLetter, all_said)))
+    assert [each.image.image_id for each in of(Collected, said)] == ["there"]
+    assert "not in the store" in of(DeadLetter, said)[0].reason
+    scorer.models.close()

@@ -39,6 +39,15 @@ def test_a_misspelt_variable_names_the_nearest(known: str) -> None:
         Settings.from_environ({misspelt: "x"})
 
 
+@pytest.mark.parametrize("text", ["", "2GB", "-1", "0", "1.5", "\u0661"])
+def test_a_memory_that_is_no_number_of_bytes_is_refused(text: str) -> None:
+    with pytest.raises(
+        InvalidInput, match=r"DRIFTLINE_MODEL_MEMORY is .*; give a number of bytes above 0, such as 2147483648"
+    ):
+        Settings.from_environ({"DRIFTLINE_MODEL_MEMORY": text})
+    assert Settings.from_environ({"DRIFTLINE_MODEL_MEMORY": "1000"}).model_memory == 1000
+
+
 def test_other_programs_variables_are_no_concern_of_ours() -> None:
     Settings.from_environ({"DRIFT": "x", "XDRIFTLINE_HOME": "y", "driftline_home": "z"})
 
@@ -47,6 +56,13 @@ def test_a_line_nobody_described_has_the_defaults(tmp_path: Path) -> None:
     lines = load_lines(write(tmp_path, '[lines."press-4/door"]\nbank = 2000\nauto = false\n'))
     assert line_config(lines, "press-4/door") == LineConfig(bank=2000, auto=False)
     assert line_config(lines, "other") == LineConfig()
+
+
+def test_a_line_may_have_a_deadline_above_zero(tmp_path: Path) -> None:
+    lines = load_lines(write(tmp_path, "[lines.tiles]\ndeadline_ms = 250\n"))
+    assert (line_config(lines, "tiles").deadline_ms, line_config(lines, "other").deadline_ms) == (250.0, None)
+    with pytest.raises(InvalidInput, match=r"driftline\.toml: Expected `float` > 0"):
+        load_lines(write(tmp_path, "[lines.tiles]\ndeadline_ms = 0\n"))
 
 
 @pytest.mark.parametrize("known", LineConfig.__struct_fields__)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from detectors.errors import NotFound
+from detectors.errors import InvalidInput, NotFound
 from streams.messages import WIRE_TYPES, Message
-from streams.topics import TOPICS, topic
+from streams.topics import MOST_LETTER_BYTES, MOST_MESSAGE_BYTES, TOPICS, check_size, topic
 
 
 def descendants(kind: type[Message]) -> Iterator[type[Message]]:
@@ -40,3 +40,12 @@ def test_topics_are_kept_and_can_be_shared(name: str) -> None:
 def test_an_unknown_topic_is_refused_with_the_known_ones() -> None:
     with pytest.raises(NotFound, match=r"no topic 'imagse'; there are .*images"):
         topic("imagse")
+
+
+@pytest.mark.parametrize("name", sorted(TOPICS))
+def test_a_value_may_be_as_large_as_its_topic_says_and_no_larger(name: str) -> None:
+    limit = topic(name).most_bytes
+    assert limit == (MOST_LETTER_BYTES if name in ("dead-letters", "redrives") else MOST_MESSAGE_BYTES)
+    check_size(name, bytes(limit))
+    with pytest.raises(InvalidInput, match=rf"{limit + 1} bytes for topic '{name}', the limit is {limit}; .*store"):
+        check_size(name, bytes(limit + 1))

@@ -7,13 +7,26 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from detectors.errors import InvalidInput, Unavailable
 from streams.bus import Bus, Consumer, Headers, Producer, Record, publish
-from streams.local import LocalBus
-from streams.messages import DeadLetter, Message, Review, decode
-from streams.worker import Effects, Handler, Progress, Sink, Worker
+from streams.local import LocalBus, partition_of
+from streams.messages import DeadLetter, Message, Review, decode, encode
+from streams.sqlite_log import append, connect, transaction
+from streams.topics import check_size
+from streams.worker import (
+    KEPT_BYTES,
+    KEPT_HEADER_BYTES,
+    KEPT_REASON,
+    Effects,
+    Handler,
+    Progress,
+    Sink,
+    Worker,
+    dead_letter,
+)
 from tests.streams.bus_contract import drain, until
 
 
@@ -255,6 +268,63 @@ def test_an_error_text_that_cannot_be_written_is_written_with_a_substitute(bus: 
     feed(bus, ["a"])
     work(bus, Echo({"a": InvalidInput("no file \udcff.png")}))
     assert [letter.reason for letter in letters(bus)] == ["no file ?.png"]
+
+
+def foreign(bus: LocalBus, path: Path, *, key: bytes, headers: Headers, value: bytes) -> None:
+    """A record as another program may have put it into the log, past our producer."""
+    slot = ("images", partition_of(key, 8))
+    with closing(connect(path, "FULL")) as db, transaction(db):
+        append(db, [(slot, key, msgspec.msgpack.encode(headers), value)], at=3.5)
+
+
+@pytest.mark.parametrize(("size", "cut_from"), [(20_000_000, None), (40_000_000, 40_000_000)])
+def test_a_message_too_large_for_us_becomes_a_dead_letter_as_whole_as_fits(
+    bus: LocalBus, tmp_path: Path, size: int, cut_from: int | None
+) -> None:
+    class Measuring(Echo):
+        def answer(self, record: Record) -> Message:
+            check_size(record.topic, record.value)
+            return super().answer(record)
+
+    foreign(bus, tmp_path / "bus.sqlite", key=b"tiles", headers=(), value=bytes(size))
+    feed(bus, ["after"])
+    work(bus, Measuring())
+    assert answers(bus) == ["after"]
+    (letter,) = letters(bus)
+    assert str(size) in letter.reason
+    assert letter.original == bytes(size if cut_from is None else KEPT_BYTES)
+    assert (letter.cut_from_bytes, letter.appended_at) == (cut_from, 3.5)
+
+
+@pytest.mark.parametrize("key", [b"\xff", b"a\0b", b"k" * 3_000_000, b"../etc"])
+def test_a_key_that_names_no_line_and_headers_beyond_measure_still_make_a_dead_letter(
+    bus: LocalBus, tmp_path: Path, key: bytes
+) -> None:
+    headers = (("a", b"1"), ("large", bytes(3_000_000)), ("b", b"2"))
+    foreign(bus, tmp_path / "bus.sqlite", key=key, headers=headers, value=b"poison")
+    work(bus, Echo({"poison": InvalidInput("x" * 3_000_000)}))
+    (letter,) = letters(bus)
+    assert (letter.line, letter.key, len(letter.reason)) == ("unknown", key[:KEPT_HEADER_BYTES], KEPT_REASON)
+    assert letter.headers[0] == ("a", b"1")
+    assert sum(len(value) for _, value in letter.headers) <= KEPT_HEADER_BYTES
+
+
+def test_a_header_whose_name_is_no_utf_8_is_kept_with_escapes() -> None:
+    name = b"caf\xe9".decode(errors="surrogateescape")
+    letter = dead_letter(Record("images", 0, 0, b"tiles", ((name, b"\xff"),), b"", 0.0), InvalidInput("no"), 1.0)
+    assert letter.headers == (("caf\\udce9", b"\xff"),)
+    assert decode(encode(letter), DeadLetter) == letter
+
+
+def test_what_comes_of_a_record_must_fit_its_topic(bus: LocalBus) -> None:
+    class Verbose(Echo):
+        def answer(self, record: Record) -> Message:
+            return review("x" * 17_000_000) if record.value == b"b" else super().answer(record)
+
+    feed(bus, ["a", "b", "c"])
+    work(bus, Verbose())
+    assert answers(bus) == ["a", "c"]
+    assert [(letter.original, letter.error) for letter in letters(bus)] == [(b"b", "InvalidInput")]
 
 
 def test_dead_letters_of_the_handler_are_published(bus: LocalBus) -> None:
