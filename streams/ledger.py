@@ -12,8 +12,9 @@ from weakref import finalize
 from sqlalchemy import Connection, Engine, Select, exc, func, insert, select, tuple_, update
 
 from detectors.errors import InvalidInput, Unavailable
-from streams.ledger_engine import lock_requests, lock_tables, open_engine, refusal
+from streams.ledger_engine import lock_requests, open_engine, refusal
 from streams.ledger_rows import AuditEntry, Counts, GateResult, LineSummary, RequestRow
+from streams.ledger_schema import bring_up_to_date
 from streams.ledger_summary import summary_of
 from streams.ledger_tables import (
     AUDIT,
@@ -21,7 +22,6 @@ from streams.ledger_tables import (
     EVENTS,
     GATES,
     INCIDENTS,
-    METADATA,
     OUTBOX,
     REQUESTS,
     VERDICTS,
@@ -61,14 +61,14 @@ class Ledger:
 
     @classmethod
     def open(cls, url: str) -> "Ledger":
-        """The ledger at `url` (`sqlite:///path`, `postgresql+psycopg://name:password@host/database`), its tables made where they are
-        not there; raises InvalidInput where there can be none, Unavailable where the server does not answer.
+        """The ledger at `url` (`sqlite:///path`, `postgresql+psycopg://name:password@host/database`), made where there is none, an
+        older one brought to the latest revision.
+
+        Raises InvalidInput where there can be none or a newer program made it, Unavailable where it does not answer.
         """
         ledger = cls(open_engine(url))
         try:
-            with ledger._engine.connect() as connection, connection.begin():
-                lock_tables(connection)
-                METADATA.create_all(connection)
+            bring_up_to_date(ledger._engine)
         except (exc.DatabaseError, exc.InterfaceError) as error:
             raise refusal(error, url) from error
         return ledger
