@@ -1,12 +1,13 @@
 """Ledgers on both engines, for every test that asks for one."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from streams.ledger import Ledger
 from tests.servers import postgresql_database
 
 
@@ -24,3 +25,9 @@ def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable
 @pytest.fixture
 def url(new_url: Callable[[], str]) -> str:
     return new_url()
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    with closing(Ledger.open(url)) as opened:
+        yield opened

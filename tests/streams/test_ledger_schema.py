@@ -3,14 +3,14 @@
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, make_url, text, update
+from sqlalchemy import make_url, text, update
 from sqlalchemy.exc import OperationalError
 
 from detectors.errors import InvalidInput, Unavailable
@@ -18,21 +18,11 @@ from streams.ledger import Ledger
 from streams.ledger_engine import lock_tables, open_engine, refusal
 from streams.ledger_schema import FIRST, LATEST, REVISION, bring_up_to_date, migrate, revision_of, revisions
 from streams.ledger_tables import METADATA
-from streams.messages import Verdict, encode
-from tests.streams.test_ledger import verdict
-
-ROOT = Path(__file__).parents[2]
-
-
-@contextmanager
-def connected(url: str) -> Iterator[Connection]:
-    """A transaction on the bare tables."""
-    with ExitStack() as stack:
-        engine = open_engine(url)
-        stack.callback(engine.dispose)
-        connection = stack.enter_context(engine.connect())
-        stack.enter_context(connection.begin())
-        yield connection
+from streams.messages import DeadLetter, Review, Verdict, encode
+from tests.streams.ledger_bulk import connected
+from tests.streams.test_ledger import everything_in, verdict
+from tests.streams.test_ledger_queries import letter, review
+from tests.streams.together import ROOT, together
 
 
 def make_as_before_migrations(url: str) -> None:
@@ -45,16 +35,34 @@ def make_as_before_migrations(url: str) -> None:
                 connection.exec_driver_sql(statement)
 
 
-def fill_as_before_migrations(url: str, verdicts: Iterable[Verdict]) -> None:
-    """Verdicts as the program wrote them before there were revisions."""
-    columns = "line, image_id, version, score, flagged, judged_at, redelivered, repeats, body"
-    row = text(f"INSERT INTO verdicts ({columns}) VALUES (:{columns.replace(', ', ', :')})")
+def fill_as_before_migrations(url: str, messages: Iterable[Verdict | Review | DeadLetter]) -> None:
+    """Rows as the program wrote them before there were revisions."""
     with connected(url) as connection:
-        for each in verdicts:
-            values = {
-                name: getattr(each, name) for name in ("line", "image_id", "version", "score", "flagged", "judged_at")
-            }
-            connection.execute(row, {**values, "redelivered": 0, "repeats": 0, "body": encode(each)})
+        for each in messages:
+            row = verdict_row(each) if isinstance(each, Verdict) else event_row(each)
+            table = "verdicts" if isinstance(each, Verdict) else "events"
+            names = ", ".join(row)
+            connection.execute(text(f"INSERT INTO {table} ({names}) VALUES (:{names.replace(', ', ', :')})"), row)
+
+
+def verdict_row(verdict: Verdict) -> dict[str, object]:
+    columns = ("line", "image_id", "version", "score", "flagged", "judged_at")
+    return {name: getattr(verdict, name) for name in columns} | {
+        "redelivered": 0,
+        "repeats": 0,
+        "body": encode(verdict),
+    }
+
+
+def event_row(message: Review | DeadLetter) -> dict[str, object]:
+    return {
+        "kind": message.topic,
+        "identity": f"{message.line}|{message.identity}",
+        "line": message.line,
+        "subject": message.image_id if isinstance(message, Review) else message.identity,
+        "at": message.at,
+        "body": encode(message),
+    }
 
 
 def differences(url: str) -> list[object]:
@@ -84,14 +92,30 @@ def test_every_migration_in_turn_gives_the_same_tables(url: str) -> None:
     assert differences(url) == []
 
 
-def test_a_ledger_from_before_the_migrations_keeps_everything_and_becomes_the_same(url: str) -> None:
+def test_a_ledger_from_before_the_migrations_keeps_everything_and_becomes_the_same(
+    url: str, new_url: Callable[[], str]
+) -> None:
+    letters = [letter(1, ("ce_id", b"a")), letter(2), *(letter(offset, ("ce_id", b"\0")) for offset in range(3, 150))]
+    messages: list[Verdict | Review | DeadLetter] = [
+        verdict("a", flagged=True),
+        verdict("b", at=3599.9),
+        verdict("c", at=3600.0),
+        review("a"),
+        *letters,
+    ]
     make_as_before_migrations(url)
-    fill_as_before_migrations(url, [verdict("a"), verdict("b", flagged=True)])
+    fill_as_before_migrations(url, messages)
     with connected(url) as connection:
         assert revision_of(connection) == FIRST
-    with closing(Ledger.open(url)) as ledger:
-        ledger.record([verdict("a"), verdict("c", at=2.0)])
-        assert ledger.verdicts("tiles", limit=9) == [verdict("c", at=2.0), verdict("a"), verdict("b", flagged=True)]
+    with closing(Ledger.open(url)) as old, closing(Ledger.open(new_url())) as new:
+        new.record(messages)
+        for ledger in (old, new):
+            ledger.record([verdict("a"), verdict("d", at=3601.0)])
+        assert everything_in(old) == everything_in(new)
+        assert old.hours("tiles") == new.hours("tiles") != []
+        for image_id in ("a", "images-3-2"):
+            assert old.story("tiles", image_id) == new.story("tiles", image_id)
+        assert old.story("tiles", "a").dead_letters == (letters[0],)
     assert differences(url) == []
 
 
@@ -116,42 +140,11 @@ def test_a_migration_that_is_interrupted_leaves_the_ledger_as_it_was(url: str) -
     assert differences(url) == []
 
 
-OPENER = """
-import sys
-from streams.ledger import Ledger
-from tests.streams.test_ledger import verdict
-print("ready", flush=True)
-sys.stdin.readline()
-Ledger.open(sys.argv[1]).record([verdict(sys.argv[2])])
-"""
-
-
 @pytest.mark.parametrize("old", [False, True])
 def test_processes_that_open_at_once_migrate_once(url: str, old: bool) -> None:
     if old:
         make_as_before_migrations(url)
-    names = ["one", "two", "three", "four"]
-    openers = [
-        subprocess.Popen(
-            [sys.executable, "-c", OPENER, url, name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        for name in names
-    ]
-    for opener in openers:
-        assert opener.stdout is not None
-        assert opener.stdout.readline() == "ready\n"
-    for opener in openers:
-        assert opener.stdin is not None
-        opener.stdin.write("\n")
-        opener.stdin.flush()
-    for opener in openers:
-        opener.communicate(timeout=60)
-        assert opener.returncode == 0
-    assert {each.image_id for each in Ledger.open(url).verdicts("tiles", limit=9)} == set(names)
+    together("from streams.ledger import Ledger", "Ledger.open(sys.argv[1])", [(url,)] * 3)
     assert differences(url) == []
 
 
