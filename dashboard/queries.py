@@ -91,7 +91,7 @@ def cards(ledger: Ledger, lines: Mapping[str, LineConfig], *, now: float) -> lis
 
 def line_names(ledger: Ledger) -> list[str]:
     """The lines that have sent anything, by name."""
-    return sorted(summary.line for summary in ledger.lines())
+    return ledger.line_names()
 
 
 def verdict_table(verdicts: Sequence[Verdict], references: Mapping[int, DriftReference]) -> pd.DataFrame:

@@ -12,21 +12,24 @@ from weakref import finalize
 from sqlalchemy import Connection, Engine, Select, exc, func, insert, select, tuple_, update
 
 from detectors.errors import InvalidInput, Unavailable
-from streams.ledger_engine import lock_requests, lock_tables, open_engine, refusal
-from streams.ledger_rows import AuditEntry, Counts, GateResult, LineSummary, RequestRow
-from streams.ledger_summary import summary_of
+from streams.ledger_engine import lock_requests, open_engine, refusal
+from streams.ledger_hours import hours_of, judged_of
+from streams.ledger_rows import AuditEntry, Counts, GateResult, Hour, ImageStory, LineSummary, RequestRow
+from streams.ledger_schema import bring_up_to_date
+from streams.ledger_story import story_of
+from streams.ledger_summary import lines_in, pending_of, summary_of, unjudged
 from streams.ledger_tables import (
     AUDIT,
     COLLECTED,
     EVENTS,
     GATES,
     INCIDENTS,
-    METADATA,
     OUTBOX,
+    REPEATED,
     REQUESTS,
     VERDICTS,
 )
-from streams.ledger_writing import insert_new, put_in_outbox, record_message
+from streams.ledger_writing import insert_new, put_in_outbox, record_messages
 from streams.messages import (
     Collected,
     DeadLetter,
@@ -43,7 +46,7 @@ from streams.messages import (
 )
 from streams.topics import topic
 
-__all__ = ["AuditEntry", "Counts", "GateResult", "Ledger", "LineSummary", "RequestRow"]
+__all__ = ["AuditEntry", "Counts", "GateResult", "Hour", "ImageStory", "Ledger", "LineSummary", "RequestRow"]
 
 UNENDED = ("open", "running")
 OUTCOMES = ("promoted", "refused", "awaiting_approval", "failed", "cancelled", "switched_back")
@@ -61,14 +64,14 @@ class Ledger:
 
     @classmethod
     def open(cls, url: str) -> "Ledger":
-        """The ledger at `url` (`sqlite:///path`, `postgresql+psycopg://name:password@host/database`), its tables made where they are
-        not there; raises InvalidInput where there can be none, Unavailable where the server does not answer.
+        """The ledger at `url` (`sqlite:///path`, `postgresql+psycopg://name:password@host/database`), made where there is none, an
+        older one brought to the latest revision.
+
+        Raises InvalidInput where there can be none or a newer program made it, Unavailable where it does not answer.
         """
         ledger = cls(open_engine(url))
         try:
-            with ledger._engine.connect() as connection, connection.begin():
-                lock_tables(connection)
-                METADATA.create_all(connection)
+            bring_up_to_date(ledger._engine)
         except (exc.DatabaseError, exc.InterfaceError) as error:
             raise refusal(error, url) from error
         return ledger
@@ -96,16 +99,17 @@ class Ledger:
     def record(self, messages: Sequence[Message]) -> None:
         """Write messages down, all in one transaction, each idempotent by its identity."""
         with self.transaction() as connection:
-            for message in messages:
-                record_message(connection, message)
+            record_messages(connection, messages)
 
     def lines(self, *, now: float | None = None) -> list[LineSummary]:
         """Every line that anything is known of, by name. Rates are measured up to `now`, by default the line's last image."""
         with self.transaction(writes=False) as connection:
-            names = {
-                name for table in (VERDICTS, COLLECTED, REQUESTS, EVENTS) for name in _distinct_lines(connection, table)
-            }
-            return [summary_of(connection, name, now=now) for name in sorted(names)]
+            return [summary_of(connection, name, now=now) for name in lines_in(connection)]
+
+    def line_names(self) -> list[str]:
+        """Every line that anything is known of, by name."""
+        with self.transaction(writes=False) as connection:
+            return lines_in(connection)
 
     def verdicts(self, line: str, *, after: float | None = None, limit: int) -> list[Verdict]:
         """The latest verdicts of a line, newest first, judged later than `after`."""
@@ -118,8 +122,8 @@ class Ledger:
         """Flagged images of a line, newest first."""
         query = select(VERDICTS.c.body).where(VERDICTS.c.line == line, VERDICTS.c.flagged.is_(True))
         if unreviewed_only:
-            reviewed = select(EVENTS.c.subject).where(EVENTS.c.kind == Review.topic, EVENTS.c.line == line)
-            query = query.where(VERDICTS.c.image_id.not_in(reviewed))
+            of_image = (EVENTS.c.line == line) & (EVENTS.c.image_id == VERDICTS.c.image_id)
+            query = query.where(~select(EVENTS.c.identity).where(of_image, EVENTS.c.kind == Review.topic).exists())
         query = query.order_by(VERDICTS.c.judged_at.desc(), VERDICTS.c.image_id).limit(limit).offset(offset)
         return self._bodies(query, Verdict)
 
@@ -127,6 +131,16 @@ class Ledger:
         """The verdict of one image."""
         query = select(VERDICTS.c.body).where(VERDICTS.c.line == line, VERDICTS.c.image_id == image_id)
         return next(iter(self._bodies(query, Verdict)), None)
+
+    def hours(self, line: str, *, since: float = -math.inf, until: float = math.inf) -> list[Hour]:
+        """What a line judged and flagged hour by hour, oldest first; hours without a verdict are absent."""
+        with self.transaction(writes=False) as connection:
+            return hours_of(connection, line, since=since, until=until)
+
+    def story(self, line: str, image_id: str) -> ImageStory:
+        """All that is known of one image."""
+        with self.transaction(writes=False) as connection:
+            return story_of(connection, line, image_id)
 
     def history(self, line: str, version: int) -> Iterator[Verdict]:
         """What a version has judged, oldest first; read a page at a time, so that years of it need no memory."""
@@ -145,8 +159,7 @@ class Ledger:
 
     def pending_images(self, line: str) -> list[LineImage]:
         """Images that were collected and have no verdict yet, oldest first."""
-        judged = select(VERDICTS.c.image_id).where(VERDICTS.c.line == line)
-        query = select(COLLECTED.c.body).where(COLLECTED.c.line == line, COLLECTED.c.image_id.not_in(judged))
+        query = select(COLLECTED.c.body).where(unjudged(line))
         query = query.order_by(COLLECTED.c.collected_at, COLLECTED.c.image_id)
         return [each.image for each in self._bodies(query, Collected)]
 
@@ -191,13 +204,13 @@ class Ledger:
 
     def counts(self, line: str) -> Counts:
         """A line in numbers."""
-        sums = select(func.count(), func.sum(VERDICTS.c.redelivered), func.count().filter(VERDICTS.c.repeats > 0))
+        again = select(func.sum(VERDICTS.c.redelivered), func.count().filter(VERDICTS.c.repeats > 0))
         dead = select(func.count()).where(EVENTS.c.kind == DeadLetter.topic, EVENTS.c.line == line)
-        pending = len(self.pending_images(line))
         with self.transaction(writes=False) as connection:
-            verdicts, redelivered, doubled = connection.execute(sums.where(VERDICTS.c.line == line)).one()
+            redelivered, doubled = connection.execute(again.where(VERDICTS.c.line == line, REPEATED)).one()
             letters = connection.execute(dead).scalar_one()
-        return Counts(verdicts, pending, letters, doubled, redelivered or 0)
+            pending = pending_of(connection, line)
+            return Counts(judged_of(connection, line), pending, letters, doubled, redelivered or 0)
 
     def requests(self, line: str | None = None, *, states: Sequence[str] | None = None) -> list[RequestRow]:
         """Requests and how far they are, oldest first."""
@@ -259,8 +272,7 @@ class Ledger:
                 _check_unrequested(connection, entry.line)
             row = {"at": entry.at, "who": entry.who, "role": entry.role, "action": entry.action}
             connection.execute(insert(AUDIT).values(**row, line=entry.line, detail=entry.detail))
-            for message in messages:
-                record_message(connection, message)
+            record_messages(connection, messages)
             put_in_outbox(connection, messages)
 
     def audit(self, *, limit: int = 100) -> list[AuditEntry]:
@@ -292,10 +304,6 @@ class Ledger:
         with self.transaction(writes=False) as connection:
             bodies = connection.execute(query).scalars().all()
         return [decode(body, kind) for body in bodies]
-
-
-def _distinct_lines(connection: Connection, table: Any) -> list[str]:
-    return list(connection.execute(select(table.c.line).distinct()).scalars())
 
 
 def _check_unrequested(connection: Connection, line: str) -> None:

@@ -3,6 +3,8 @@
 SQLite lets one writer in at a time, PostgreSQL many: what must not happen twice at once asks for a lock by name here.
 """
 
+import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,13 @@ from detectors.errors import DriftlineError, InvalidInput, Unavailable
 
 BUSY_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5
+WAL_RETRY_S = 0.005
 _POSTGRESQL = ("postgresql", "postgresql+psycopg")
 _REFUSALS = ("28000", "28P01", "3D000", "42501")
 """PostgreSQL's codes for wrong names and passwords, a database that is not there, and missing rights."""
+
+_PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
+"""SQLite's codes for what passes: another process is writing (or changing the tables of a large ledger), the disk is full."""
 
 _TABLES_LOCK = 7_163_504
 
@@ -67,6 +73,8 @@ def refusal(error: exc.DBAPIError, url: str) -> DriftlineError:
         if isinstance(error, exc.OperationalError) and not refused:
             return Unavailable(f"ledger {shown(url)} does not answer: {words}; it is tried again")
         return InvalidInput(f"ledger {shown(url)}: {words}; check name, password, database and rights")
+    if getattr(error.orig, "sqlite_errorcode", None) in _PASSING:
+        return Unavailable(f"ledger {url!r}: {words}; it is tried again")
     return InvalidInput(f"ledger {url!r}: {words}; move that file away, or name another")
 
 
@@ -106,8 +114,20 @@ def _sqlite_url(url: str) -> URL:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     """Many processes at once: write-ahead log, and transactions begun by us (sqlite3's own would begin too late)."""
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(connection, until=time.monotonic() + BUSY_TIMEOUT_S)
     connection.execute("PRAGMA synchronous = FULL")
+
+
+def _write_ahead(connection: Any, *, until: float) -> None:
+    """SQLite waits for others everywhere but where it changes the journal mode of a new file: there, wait here."""
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(WAL_RETRY_S)
 
 
 def _begin(connection: Connection) -> None:

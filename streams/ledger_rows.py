@@ -2,7 +2,16 @@
 
 from dataclasses import dataclass
 
-from streams.messages import ModelAlert, RetrainRequest
+from streams.messages import (
+    Collected,
+    DeadLetter,
+    DriftIncident,
+    ModelAlert,
+    ModelPromoted,
+    RetrainRequest,
+    Review,
+    Verdict,
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,38 @@ class LineSummary:
     open_incident: str | None
     open_request: str | None
     alert: ModelAlert | None
+
+
+@dataclass(frozen=True)
+class Hour:
+    """What a line judged in an hour that began at `start_at` (seconds since the epoch; hours are those of UTC).
+
+    >>> Hour(0.0, judged=200, flagged=3).flag_rate
+    0.015
+    """
+
+    start_at: float
+    judged: int
+    flagged: int
+
+    @property
+    def flag_rate(self) -> float:
+        """The share that was flagged."""
+        return self.flagged / self.judged
+
+
+@dataclass(frozen=True)
+class ImageStory:
+    """All that is known of one image. `promotions`: of the version that judged it; `incidents`: those that name it."""
+
+    line: str
+    image_id: str
+    collected: Collected | None
+    verdict: Verdict | None
+    promotions: tuple[ModelPromoted, ...]
+    reviews: tuple[Review, ...]
+    incidents: tuple[DriftIncident, ...]
+    dead_letters: tuple[DeadLetter, ...]
 
 
 @dataclass(frozen=True)

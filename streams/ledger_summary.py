@@ -1,7 +1,8 @@
 """A line at a glance, from the ledger's tables."""
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Table, func, select
 
+from streams.ledger_hours import judged_of
 from streams.ledger_rows import LineSummary
 from streams.ledger_tables import COLLECTED, EVENTS, INCIDENTS, REQUESTS, VERDICTS
 from streams.messages import DriftIncident, ModelAlert, ModelPromoted, ModelServing, decode
@@ -12,16 +13,14 @@ RATE_OVER_S = 60.0
 
 def summary_of(connection: Connection, line: str, *, now: float | None) -> LineSummary:
     """The line's summary; rates are measured up to `now`, by default its last image."""
-    of_line = VERDICTS.c.line == line
-    judged, last_judged = connection.execute(select(func.count(), func.max(VERDICTS.c.judged_at)).where(of_line)).one()
-    last_collected = connection.execute(
-        select(func.max(COLLECTED.c.collected_at)).where(COLLECTED.c.line == line)
-    ).scalar_one()
-    last_at = max((at for at in (last_judged, last_collected) if at is not None), default=None)
+    last_judged = select(func.max(VERDICTS.c.judged_at)).where(VERDICTS.c.line == line)
+    last_collected = select(func.max(COLLECTED.c.collected_at)).where(COLLECTED.c.line == line)
+    last = [connection.execute(query).scalar_one() for query in (last_judged, last_collected)]
+    last_at = max((at for at in last if at is not None), default=None)
     return LineSummary(
         line=line,
-        judged=judged,
-        collected=_pending(connection, line),
+        judged=judged_of(connection, line),
+        collected=pending_of(connection, line),
         flag_rate=_flag_rate(connection, line),
         images_per_min=_per_minute(connection, line, until=now if now is not None else last_at),
         last_at=last_at,
@@ -32,10 +31,28 @@ def summary_of(connection: Connection, line: str, *, now: float | None) -> LineS
     )
 
 
-def _pending(connection: Connection, line: str) -> int:
-    judged = select(VERDICTS.c.image_id).where(VERDICTS.c.line == line)
-    query = select(func.count()).where(COLLECTED.c.line == line, COLLECTED.c.image_id.not_in(judged))
-    return int(connection.execute(query).scalar_one())
+def lines_in(connection: Connection) -> list[str]:
+    """Every line that anything is known of, by name."""
+    return sorted({name for table in (VERDICTS, COLLECTED, REQUESTS, EVENTS) for name in _lines_of(connection, table)})
+
+
+def unjudged(line: str) -> ColumnElement[bool]:
+    """Whether a collected image of the line has no verdict yet: looked up one by one, as the verdicts are many more."""
+    judged = select(VERDICTS.c.image_id).where(VERDICTS.c.line == line, VERDICTS.c.image_id == COLLECTED.c.image_id)
+    return (COLLECTED.c.line == line) & ~judged.exists()
+
+
+def pending_of(connection: Connection, line: str) -> int:
+    """How many collected images of a line have no verdict yet."""
+    return int(connection.execute(select(func.count()).select_from(COLLECTED).where(unjudged(line))).scalar_one())
+
+
+def _lines_of(connection: Connection, table: Table) -> list[str]:
+    """The lines in a table, from each to the next by its index: DISTINCT would read every row of it."""
+    names = select(func.min(table.c.line).label("line")).cte("names", recursive=True)
+    following = select(func.min(table.c.line)).where(table.c.line > names.c.line).scalar_subquery()
+    names = names.union_all(select(following).where(names.c.line.is_not(None)))
+    return list(connection.execute(select(names.c.line).where(names.c.line.is_not(None))).scalars())
 
 
 def _flag_rate(connection: Connection, line: str) -> float | None:

@@ -10,12 +10,16 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    text,
 )
 
 METADATA = MetaData()
 
 KEY = Text().with_variant(Text(collation="C"), "postgresql")
 """Names and identities: ordered by their bytes, as SQLite does."""
+
+REPEATED = text("(redelivered > 0 OR repeats > 0)")
+"""Verdicts that came again: few, in an index of their own (found only where a query says it in these words)."""
 
 VERDICTS = Table(
     "verdicts",
@@ -32,7 +36,18 @@ VERDICTS = Table(
     Index("verdicts_by_time", "line", "judged_at"),
     Index("verdicts_flagged", "line", "flagged", "judged_at"),
     Index("verdicts_by_version", "line", "version", "judged_at"),
+    Index("verdicts_repeated", "line", sqlite_where=REPEATED, postgresql_where=REPEATED),
 )
+
+VERDICT_HOURS = Table(
+    "verdict_hours",
+    METADATA,
+    Column("line", KEY, primary_key=True),
+    Column("start_at", Float, primary_key=True),
+    Column("judged", Integer, nullable=False),
+    Column("flagged", Integer, nullable=False),
+)
+"""Verdicts counted by line and hour as they are written, for whatever would otherwise count millions of them."""
 
 COLLECTED = Table(
     "collected",
@@ -53,6 +68,7 @@ INCIDENTS = Table(
     Column("state", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Index("incidents_of_line", "line", "at"),
+    Index("incidents_by_state", "state", "line", "at"),
 )
 
 REQUESTS = Table(
@@ -91,12 +107,14 @@ EVENTS = Table(
     Column("identity", KEY, primary_key=True),
     Column("line", KEY, nullable=False),
     Column("subject", KEY),
+    Column("image_id", KEY),
     Column("at", Float, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Index("events_of_line", "kind", "line", "at"),
     Index("events_by_time", "kind", "at"),
+    Index("events_of_image", "line", "image_id"),
 )
-"""Promotions, servings, alerts, reviews, dead letters: what is only ever added to."""
+"""Promotions, servings, alerts, reviews, dead letters: what is only ever added to. `image_id`: where it tells of one image."""
 
 AUDIT = Table(
     "audit",

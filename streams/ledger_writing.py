@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from streams.ledger_hours import count_into_hours
 from streams.ledger_tables import COLLECTED, EVENTS, INCIDENTS, OUTBOX, REQUESTS, VERDICTS
 from streams.messages import (
     Collected,
@@ -22,13 +23,20 @@ from streams.messages import (
     encode,
 )
 
+LONGEST_INDEXED = 1000
+"""Characters of an image's id that an index of PostgreSQL takes for certain."""
 
-def record_message(connection: Connection, message: Message) -> None:
-    """Write one message down; one that is there already changes nothing (but counters of redelivery)."""
-    for kind, write in _WRITERS.items():
-        if isinstance(message, kind):
-            write(connection, message)
-            return
+
+def record_messages(connection: Connection, messages: Sequence[Message]) -> None:
+    """Write messages down; one that is there already changes nothing (but counters of redelivery)."""
+    judged = []
+    for message in messages:
+        if isinstance(message, Verdict):
+            if _is_first(connection, message):
+                judged.append(message)
+        elif type(message) in _WRITERS:
+            _WRITERS[type(message)](connection, message)
+    count_into_hours(connection, judged)
 
 
 def put_in_outbox(connection: Connection, messages: Sequence[Message]) -> None:
@@ -44,7 +52,8 @@ def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> 
     return connection.execute(new).rowcount == 1
 
 
-def _verdict(connection: Connection, verdict: Verdict) -> None:
+def _is_first(connection: Connection, verdict: Verdict) -> bool:
+    """Whether it was the image's first verdict, and is written now."""
     row = {
         "line": verdict.line,
         "image_id": verdict.image_id,
@@ -56,8 +65,10 @@ def _verdict(connection: Connection, verdict: Verdict) -> None:
         "repeats": 0,
         "body": encode(verdict),
     }
-    if not insert_new(connection, VERDICTS, row):
+    first = insert_new(connection, VERDICTS, row)
+    if not first:
         _count_repeat(connection, verdict)
+    return first
 
 
 def _count_repeat(connection: Connection, verdict: Verdict) -> None:
@@ -107,13 +118,19 @@ def _request(connection: Connection, request: RetrainRequest) -> None:
     insert_new(connection, REQUESTS, row)
 
 
-def _event(at: Callable[[Any], float], subject: Callable[[Any], str | None]) -> Callable[[Connection, Any], None]:
+def _event(
+    at: Callable[[Any], float],
+    subject: Callable[[Any], str | None],
+    *,
+    image_id: Callable[[Any], str | None] = lambda _: None,
+) -> Callable[[Connection, Any], None]:
     def write(connection: Connection, message: Message) -> None:
         row = {
             "kind": message.topic,
             "identity": f"{message.line}|{message.identity}",
             "line": message.line,
             "subject": subject(message),
+            "image_id": image_id(message),
             "at": at(message),
             "body": encode(message),
         }
@@ -122,14 +139,23 @@ def _event(at: Callable[[Any], float], subject: Callable[[Any], str | None]) -> 
     return write
 
 
+def image_of(letter: DeadLetter) -> str | None:
+    """The image a dead letter tells of: the id its sender gave it, else its place in the log, which is what the scorer calls it.
+
+    None for an id that no database can look up.
+    """
+    given = dict(letter.headers).get("ce_id", letter.identity.replace("/", "-").encode())
+    name = given.decode(errors="replace")
+    return name if len(name) <= LONGEST_INDEXED and "\0" not in name else None
+
+
 _WRITERS: Mapping[type[Message], Callable[[Connection, Any], None]] = {
-    Verdict: _verdict,
     Collected: _collected,
     DriftIncident: _incident,
     RetrainRequest: _request,
     ModelPromoted: _event(lambda m: m.at, lambda m: str(m.version)),
     ModelServing: _event(lambda m: m.at, lambda m: str(m.version)),
     ModelAlert: _event(lambda m: m.raised_at, lambda m: str(m.version)),
-    Review: _event(lambda m: m.at, lambda m: m.image_id),
-    DeadLetter: _event(lambda m: m.at, lambda m: m.identity),
+    Review: _event(lambda m: m.at, lambda m: m.image_id, image_id=lambda m: m.image_id),
+    DeadLetter: _event(lambda m: m.at, lambda m: m.identity, image_id=image_of),
 }

@@ -7,8 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from itertools import count
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -73,22 +72,6 @@ def incident(state: str, *, at: float = 3.0) -> DriftIncident:
         line="tiles", incident_id="i1", kind="covariate_drift", state=state, version=1, signal="bulk", test="page_hinkley",
         reference=1.0, observed=2.0, effect=2.5, since_image_id="a", alarm_image_id="b", after_images=10, at=at,
     )  # fmt: skip
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], str]]:
-    """Gives the URL of a new, empty ledger each time it is called."""
-    with ExitStack() as databases:
-        numbers = count()
-        if request.param == "sqlite":
-            yield lambda: f"sqlite:///{tmp_path / f'ledger-{next(numbers)}.sqlite'}"
-        else:
-            yield lambda: databases.enter_context(postgresql_database())
-
-
-@pytest.fixture
-def url(new_url: Callable[[], str]) -> str:
-    return new_url()
 
 
 @pytest.fixture
