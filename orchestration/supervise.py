@@ -30,12 +30,13 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Part:
-    """A process of the installation: its name, command line, and its address if it serves one."""
+    """A process of the installation: its name, command line, its address if it serves people, and where it tells its health."""
 
     name: str
     command: tuple[str, ...]
     address: str | None = None
     port: int | None = None
+    health: str | None = None
 
 
 @dataclass
@@ -55,9 +56,13 @@ def free_port() -> int:
 
 
 def worker_parts() -> tuple[Part, ...]:
-    """The three workers: scorer, watcher, recorder."""
-    driftline = (sys.executable, "-m", "orchestration")
-    return tuple(Part(name, (*driftline, name)) for name in ("record", "score", "watch"))
+    """The three workers: scorer, watcher, recorder; each tells its health on a port of the loopback."""
+    return tuple(_worker_part(name, f"{LOOPBACK}:{free_port()}") for name in ("record", "score", "watch"))
+
+
+def _worker_part(name: str, health: str) -> Part:
+    command = (sys.executable, "-m", "orchestration", name, "--health", health)
+    return Part(name, command, health=f"http://{health}/healthz")
 
 
 def dagster_parts(home: Path, *, web: bool) -> tuple[Part, ...]:

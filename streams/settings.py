@@ -15,6 +15,7 @@ KNOWN_VARIABLES = (
     "DRIFTLINE_BUS",
     "DRIFTLINE_STORE",
     "DRIFTLINE_LEDGER",
+    "DRIFTLINE_HEALTH",
     "DRIFTLINE_TEST_DATA",
     "DRIFTLINE_TEST_WEIGHTS",
     "DRIFTLINE_TEST_S3",
@@ -33,12 +34,16 @@ def nearest_name(name: str, known: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """Where this installation keeps things. URLs of the embedded default are paths under `home`."""
+    """Where this installation keeps things. URLs of the embedded default are paths under `home`.
+
+    `health`: HOST:PORT on which a worker tells how it goes, None for nowhere. It is one process's own: children do not get it.
+    """
 
     home: Path
     bus: str
     store: str
     ledger: str = field(repr=False)  # may hold a password
+    health: str | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -57,10 +62,11 @@ class Settings:
             bus=environ.get("DRIFTLINE_BUS", f"sqlite:///{home / 'bus.sqlite'}"),
             store=environ.get("DRIFTLINE_STORE", (home / "objects").as_uri()),
             ledger=environ.get("DRIFTLINE_LEDGER", f"sqlite:///{home / 'ledger.sqlite'}"),
+            health=environ.get("DRIFTLINE_HEALTH") or None,
         )
 
     def environ(self) -> dict[str, str]:
-        """The variables that give a child process these settings."""
+        """The variables that give a child process these settings, all but `health`."""
         return {
             "DRIFTLINE_HOME": str(self.home),
             "DRIFTLINE_BUS": self.bus,
