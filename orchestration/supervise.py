@@ -5,6 +5,7 @@ Children learn where things are from the environment alone. On Linux they are to
 
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 from streams.settings import Settings
 
 LOOPBACK = "127.0.0.1"
+PORTS = (20_000, 32_000)
 STOP_GRACE_S = 15.0
 LOOK_EVERY_S = 0.5
 MOST_BACKOFF_S = 30.0
@@ -49,10 +51,15 @@ class _Running:
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback that nobody listens on now.
+
+    It lies below those that the kernel gives to outgoing connections: a part that is started again finds it free.
+    """
+    while True:
+        port = random.randrange(*PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
 
 
 def worker_parts() -> tuple[Part, ...]:
