@@ -1,6 +1,7 @@
 """The `driftline` command: what users type. Each command is a composition root over the other rooms."""
 
 import sys
+from dataclasses import replace
 
 import click
 
@@ -9,6 +10,10 @@ from orchestration.console import Answer, Console, command, run
 from orchestration.options import settings
 from orchestration.workers import run_worker
 
+_with_health = click.option(
+    "--health", metavar="HOST:PORT", help="Tell there how it goes: /healthz, /metrics (default: DRIFTLINE_HEALTH)."
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="driftline")
@@ -16,25 +21,32 @@ def driftline() -> None:
     """Watch a production line's cameras: score, notice drift, retrain, prove, swap, review."""
 
 
-@command(driftline, "driftline score")
-def score(console: Console) -> Answer:
+@command(driftline, "driftline score --health 127.0.0.1:9100")
+@_with_health
+def score(console: Console, health: str | None) -> Answer:
     """Judge images with each line's current model; any number of scorers share the lines."""
-    run_worker("score", settings())
-    return Answer({"stopped": "score"})
+    return _worked("score", health)
 
 
 @command(driftline, "driftline watch")
-def watch(console: Console) -> Answer:
+@_with_health
+def watch(console: Console, health: str | None) -> Answer:
     """Watch the verdicts for drift, open incidents, ask for new models."""
-    run_worker("watch", settings())
-    return Answer({"stopped": "watch"})
+    return _worked("watch", health)
 
 
 @command(driftline, "driftline record")
-def record(console: Console) -> Answer:
+@_with_health
+def record(console: Console, health: str | None) -> Answer:
     """Write everything that happens into the ledger."""
-    run_worker("record", settings())
-    return Answer({"stopped": "record"})
+    return _worked("record", health)
+
+
+def _worked(name: str, health: str | None) -> Answer:
+    """Run a worker until it is told to stop."""
+    here = settings()
+    run_worker(name, replace(here, health=health or here.health))
+    return Answer({"stopped": name})
 
 
 cli_letters.register(driftline)

@@ -37,7 +37,7 @@ def up(console: Console) -> Answer:
     supervisor.start()
     try:
         for part in parts:
-            console.say(f"{part.name:15} {part.address or 'started'}")
+            console.say(f"{part.name:15} {part.address or part.health or 'started'}")
         console.say(f"home: {here.home}; logs beside it in logs/; Ctrl-C stops everything in order")
         threading.Thread(target=_keep_retention, args=(here, stop), daemon=True, name="retention").start()
         supervisor.watch(stop)

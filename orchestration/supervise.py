@@ -5,6 +5,7 @@ Children learn where things are from the environment alone. On Linux they are to
 
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 from streams.settings import Settings
 
 LOOPBACK = "127.0.0.1"
+PORTS = (20_000, 32_000)
 STOP_GRACE_S = 15.0
 LOOK_EVERY_S = 0.5
 MOST_BACKOFF_S = 30.0
@@ -30,12 +32,13 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Part:
-    """A process of the installation: its name, command line, and its address if it serves one."""
+    """A process of the installation: its name, command line, its address if it serves people, and where it tells its health."""
 
     name: str
     command: tuple[str, ...]
     address: str | None = None
     port: int | None = None
+    health: str | None = None
 
 
 @dataclass
@@ -48,16 +51,25 @@ class _Running:
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback that nobody listens on now.
+
+    It lies below those that the kernel gives to outgoing connections: a part that is started again finds it free.
+    """
+    while True:
+        port = random.randrange(*PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
 
 
 def worker_parts() -> tuple[Part, ...]:
-    """The three workers: scorer, watcher, recorder."""
-    driftline = (sys.executable, "-m", "orchestration")
-    return tuple(Part(name, (*driftline, name)) for name in ("record", "score", "watch"))
+    """The three workers: scorer, watcher, recorder; each tells its health on a port of the loopback."""
+    return tuple(_worker_part(name, f"{LOOPBACK}:{free_port()}") for name in ("record", "score", "watch"))
+
+
+def _worker_part(name: str, health: str) -> Part:
+    command = (sys.executable, "-m", "orchestration", name, "--health", health)
+    return Part(name, command, health=f"http://{health}/healthz")
 
 
 def dagster_parts(home: Path, *, web: bool) -> tuple[Part, ...]:

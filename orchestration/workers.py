@@ -12,6 +12,7 @@ from detectors.errors import NotFound
 from detectors.manifest import DriftReference
 from detectors.registry import Registry
 from detectors.store import open_store
+from orchestration.health_server import observed
 from streams.buses import open_bus
 from streams.ledger import Ledger
 from streams.settings import LineConfig, Settings, device_of, line_config, load_lines, weights_files
@@ -90,15 +91,16 @@ def _work(
     settings: Settings, stop: threading.Event, handler: Handler, *, name: str, topics: tuple[str, ...], batch: int
 ) -> None:
     bus = open_bus(settings.bus)
-    worker = Worker(
-        bus.consumer(name, topics),
-        bus.producer(),
-        handler,
-        source=f"/driftline/{name}",
-        max_records=batch,
-        lag=partial(bus.lag, name, topics),
-    )
-    worker.run(stop)
+    with observed(name, settings.health, partial(bus.lag, name, topics)) as observers:
+        worker = Worker(
+            bus.consumer(name, topics),
+            bus.producer(),
+            handler,
+            source=f"/driftline/{name}",
+            max_records=batch,
+            observers=observers,
+        )
+        worker.run(stop)
 
 
 def _reference(registry: Registry, line: str, version: int) -> DriftReference | None:

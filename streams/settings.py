@@ -20,6 +20,7 @@ KNOWN_VARIABLES = (
     "DRIFTLINE_KAFKA_USER",
     "DRIFTLINE_KAFKA_PASSWORD",
     "DRIFTLINE_MODEL_MEMORY",
+    "DRIFTLINE_HEALTH",
     "DRIFTLINE_TEST_DATA",
     "DRIFTLINE_TEST_WEIGHTS",
     "DRIFTLINE_TEST_KAFKA",
@@ -43,8 +44,10 @@ def nearest_name(name: str, known: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """Where this installation keeps things. URLs of the embedded default are paths under `home`; `model_memory`: bytes that the
-    models in service may take on one scorer.
+    """Where this installation keeps things. URLs of the embedded default are paths under `home`.
+
+    `model_memory`: bytes that the models in service may take on one scorer. `health`: HOST:PORT on which a worker tells how it goes,
+    None for nowhere; it is one process's own: children do not get it.
     """
 
     home: Path
@@ -52,6 +55,7 @@ class Settings:
     store: str
     ledger: str = field(repr=False)  # may hold a password
     model_memory: int = MODEL_MEMORY_BYTES
+    health: str | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -75,10 +79,11 @@ class Settings:
             store=environ.get("DRIFTLINE_STORE", (home / "objects").as_uri()),
             ledger=environ.get("DRIFTLINE_LEDGER", f"sqlite:///{home / 'ledger.sqlite'}"),
             model_memory=_bytes_of("DRIFTLINE_MODEL_MEMORY", environ, MODEL_MEMORY_BYTES),
+            health=environ.get("DRIFTLINE_HEALTH") or None,
         )
 
     def environ(self) -> dict[str, str]:
-        """The variables that give a child process these settings."""
+        """The variables that give a child process these settings, all but `health`."""
         return {
             "DRIFTLINE_HOME": str(self.home),
             "DRIFTLINE_BUS": self.bus,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from detectors.encoding import check_line_name
 from detectors.errors import InvalidInput, Unavailable
@@ -87,6 +87,38 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True)
+class Handed:
+    """The bus handed over some records; their outcome follows."""
+
+    records: int
+
+
+@dataclass(frozen=True)
+class Rested:
+    """A whole turn in which there was nothing to do, and nothing away."""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """Some records are done: what came of them is durable, and so is the group's position behind them."""
+
+    records: int
+    effects: Effects
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Something is away; the turn is taken again until it is back."""
+
+    reason: str
+
+
+Turn: TypeAlias = Handed | Rested | Committed | Waiting
+Observer = Callable[[Turn], None]
+"""Hears how a worker goes, in the worker's own thread: it must be quick and raise nothing."""
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a worker is, for its health: a worker is well if it has progressed lately or its `lag` is 0.
 
@@ -159,8 +191,8 @@ class Worker:
     """Runs a handler on a consumer's records until told to stop.
 
     `source` names this worker in the messages it sends (`ce_source`); `sinks` are flushed before anything is
-    published; `lag` asks the bus how much is left (for `progress`); `clock` gives seconds since the epoch. `run`
-    closes consumer and producer.
+    published; `lag` asks the bus how much is left (for `progress`); `observers` hear of every turn; `clock` gives
+    seconds since the epoch. `run` closes consumer and producer.
     """
 
     def __init__(
@@ -173,6 +205,7 @@ class Worker:
         sinks: Sequence[Sink] = (),
         max_records: int = 16,
         lag: Callable[[], int] | None = None,
+        observers: Sequence[Observer] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._consumer = consumer
@@ -182,6 +215,7 @@ class Worker:
         self._sinks = tuple(sinks)
         self._max_records = max_records
         self._lag = lag
+        self._observers = tuple(observers)
         self._clock = clock
         self._progress = Progress()
         self._uncommitted = False
@@ -220,7 +254,9 @@ class Worker:
         if not records:
             self._uncommitted = False
             self._progress = replace(self._progress, waiting_for=None)
+            self._tell(Rested())
             return 0
+        self._tell(Handed(len(records)))
         effects = self._outcome(records)
         for sink in self._sinks:
             sink.flush()
@@ -228,6 +264,7 @@ class Worker:
         self._consumer.commit({(record.topic, record.partition): record.offset + 1 for record in records})
         self._uncommitted = False
         self._count(len(records), len(effects.dead))
+        self._tell(Committed(len(records), effects))
         return len(records)
 
     def _go_back(self) -> None:
@@ -273,10 +310,15 @@ class Worker:
         before = self._progress
         self._progress = Progress(self._clock(), before.processed + processed, before.dead + dead)
 
+    def _tell(self, turn: Turn) -> None:
+        for observer in self._observers:
+            observer(turn)
+
     def _wait(self, stop: threading.Event, error: Unavailable, delay_s: float) -> None:
         """Wait before another try; poll (and go back) meanwhile, so that the group does not think this worker dead."""
         _log.warning("%s: waiting %.1f s: %s", self._source, delay_s, error)
         self._progress = replace(self._progress, waiting_for=str(error))
+        self._tell(Waiting(str(error)))
         end = time.monotonic() + delay_s
         while (left := end - time.monotonic()) > 0 and not stop.wait(min(KEEP_ALIVE_S, left)):
             with suppress(Unavailable):

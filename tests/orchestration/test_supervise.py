@@ -2,12 +2,13 @@
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from orchestration.supervise import Part, Supervisor, child_environ, free_port
+from orchestration.supervise import LOOPBACK, PORTS, Part, Supervisor, child_environ, free_port
 from streams.settings import Settings
 
 SLEEPER = "import time; time.sleep(600)"
@@ -71,5 +72,8 @@ def test_children_learn_where_things_are_from_their_environment(tmp_path: Path) 
     assert environ["PATH"] == "/bin"
 
 
-def test_free_ports_can_be_listened_on() -> None:
-    assert 1024 <= free_port() <= 65535
+def test_free_ports_are_none_that_outgoing_connections_take() -> None:
+    port = free_port()
+    assert PORTS[0] <= port < PORTS[1] <= 32_768
+    with socket.socket() as door:
+        door.bind((LOOPBACK, port))

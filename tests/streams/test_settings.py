@@ -32,6 +32,13 @@ def test_a_child_process_gets_the_same_settings() -> None:
     assert settings.bus == "kafka://host:9092"
 
 
+def test_where_a_process_tells_its_health_is_its_own() -> None:
+    settings = Settings.from_environ({"DRIFTLINE_HEALTH": "127.0.0.1:9100"})
+    assert settings.health == "127.0.0.1:9100"
+    assert "DRIFTLINE_HEALTH" not in settings.environ()
+    assert Settings.from_environ({"DRIFTLINE_HEALTH": ""}).health is None
+
+
 @pytest.mark.parametrize("known", KNOWN_VARIABLES)
 def test_a_misspelt_variable_names_the_nearest(known: str) -> None:
     misspelt = known[:-2] + known[-1] + known[-2]

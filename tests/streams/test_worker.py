@@ -20,10 +20,15 @@ from streams.worker import (
     KEPT_BYTES,
     KEPT_HEADER_BYTES,
     KEPT_REASON,
+    Committed,
     Effects,
+    Handed,
     Handler,
     Progress,
+    Rested,
     Sink,
+    Turn,
+    Waiting,
     Worker,
     dead_letter,
 )
@@ -369,6 +374,19 @@ def test_progress_says_what_is_waited_for(bus: LocalBus) -> None:
     feed(bus, ["a"])
     progress = work(bus, AwayEcho(times=10**9), done=lambda worker: worker.progress.waiting_for is not None)
     assert progress == Progress(at=None, processed=0, lag=1, waiting_for="the store does not answer; start it")
+
+
+def test_observers_hear_of_every_turn(bus: LocalBus) -> None:
+    turns: list[Turn] = []
+    feed(bus, ["a", "b"])
+    worker = Worker(
+        bus.consumer("workers", ["images"]), bus.producer(), AwayEcho(times=1), source="/test", observers=[turns.append]
+    )
+    run(worker, lambda _: turns[-1:] == [Rested()] and len(turns) > 3)
+    heard = [turn for turn in turns if turn != Rested()]
+    effects = Effects(messages=(review("a"), review("b")))
+    away = Waiting("the store does not answer; start it")
+    assert heard == [Handed(2), away, Handed(2), Committed(2, effects)]
 
 
 def test_a_waiting_worker_keeps_its_partitions(bus: LocalBus) -> None:
