@@ -73,7 +73,7 @@ class Settings:
             home=home,
             bus=with_account(
                 environ.get("DRIFTLINE_BUS", f"sqlite:///{home / 'bus.sqlite'}"),
-                environ.get("DRIFTLINE_KAFKA_USER"),
+                environ.get("DRIFTLINE_KAFKA_USER") or None,
                 environ.get("DRIFTLINE_KAFKA_PASSWORD"),
             ),
             store=environ.get("DRIFTLINE_STORE", (home / "objects").as_uri()),

@@ -4,14 +4,16 @@ An image counts as sent once the bus has taken it over. Of each the ledger must 
 holds it, or it is one dead letter: anything else is lost.
 """
 
+import hashlib
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import msgspec
 from sqlalchemy import func, select
 
 from detectors.artifact import Provenance, pack
@@ -20,13 +22,14 @@ from detectors.extractors import ExtractorCache
 from detectors.fitting import fit_model
 from detectors.images import encode_png
 from detectors.model import detector_from
+from detectors.objects import ObjectStore, image_key
 from detectors.registry import Registry
 from detectors.store import open_store
-from streams.bus import Bus
+from streams.bus import Bus, publish
 from streams.buses import open_bus
-from streams.camera import Camera
 from streams.ledger import Ledger
 from streams.ledger_tables import VERDICTS
+from streams.messages import LineImage
 from streams.settings import Settings
 from streams.topics import TOPICS
 from tests.streams.scoring_line import IMAGE_SIZE, texture
@@ -75,6 +78,7 @@ class Plant:
     settings: Settings
     bus: Bus
     ledger: Ledger
+    kept: Mapping[str, Sequence[LineImage]]
     sent: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
 
     @classmethod
@@ -88,14 +92,25 @@ class Plant:
             detector=detector_from("patchcore", bank=200, seed=0),
             false_alarm_rate=0.01,
         )
-        registry = Registry(open_store(settings.store))
+        store = open_store(settings.store)
+        registry = Registry(store)
+        pictures = [encode_png(texture(5000 + number)) for number in range(PICTURES)]
+        kept = {line: [cls._keep(store, line, data) for data in (*pictures, POISON)] for line in LINES}
         for line in LINES:
             origin = Provenance(
                 line=line, mode="trusted", cause="manual", parent=None, request_id=None, created_at=0.0, code_version="test",
                 metrics={},
             )  # fmt: skip
             registry.promote(line, registry.publish(line, pack(model, origin, golden_image=images[0])))
-        return cls(settings, open_bus(settings.bus), Ledger.open(settings.ledger))
+        return cls(settings, open_bus(settings.bus), Ledger.open(settings.ledger), kept)
+
+    @staticmethod
+    def _keep(store: ObjectStore, line: str, data: bytes) -> LineImage:
+        """The pixels in the store, and the message that refers to them, but for its own id and time."""
+        digest = hashlib.sha256(data).hexdigest()
+        key = image_key(line, digest, at=0.0, suffix="png")
+        store.put(key, data)
+        return LineImage(line=line, image_id="", taken_at=0.0, digest=digest, key=key, size_bytes=len(data))
 
     def episode(self, fault: str, inject: Callable[[], None], *, rate: float = 12.0, poison: bool = False) -> Tally:
         """Images at `rate` a second while `inject` runs, then quiet until everything is dealt with."""
@@ -147,24 +162,23 @@ class Plant:
         assert not failed, failed
 
     def _feed(self, fault: str, stop: threading.Event, *, rate: float, poison: bool) -> None:
-        """Send one image after the other, each until the bus has it; with `poison` every seventh is none."""
+        """Send one image after the other, each until the bus has it; with `poison` every seventh is none.
+
+        Their pixels are in the store already: images go on coming while S3 is away.
+        """
         sent = self.sent.setdefault(fault, set())
-        pictures = [encode_png(texture(5000 + number)) for number in range(PICTURES)]
-        store = persistently(lambda: open_store(self.settings.store))
         with closing(persistently(open_bus(self.settings.bus).producer)) as producer:
-            cameras = [Camera(store, producer, line=line, source="/test/chaos") for line in LINES]
             for number in itertools.count():
                 if stop.wait(1 / rate):
                     return
-                camera, image_id = cameras[number % len(LINES)], f"{fault}-{number}"
-                data = POISON if poison and number % 7 == 3 else pictures[number % PICTURES]
-                while True:
-                    with suppress(Unavailable):
-                        camera.send(data, image_id=image_id, suffix="png")
-                        camera.flush()
-                        break
-                    time.sleep(0.2)
-                sent.add((camera.line, image_id))
+                line = LINES[number % len(LINES)]
+                which = PICTURES if poison and number % 7 == 3 else number % PICTURES
+                image = msgspec.structs.replace(
+                    self.kept[line][which], image_id=f"{fault}-{number}", taken_at=time.time()
+                )
+                publish(producer, image, source="/test/chaos", at=image.taken_at)
+                persistently(producer.flush)
+                sent.add((line, image.image_id))
 
     def tally(self, fault: str, *, fault_s: float, recovery_s: float) -> Tally:
         sent = self.sent[fault]
