@@ -23,9 +23,10 @@ PID_TAG = "driftline/pid"
 class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
     """Ledger, store, registry and bus of this installation, opened when first asked for.
 
-    Where they are is read from the environment by each process and is no configuration of the resource: Dagster's page shows that, and
-    URLs may hold passwords.
+    Dagster's page shows `home` and no more: each process reads from its environment where the rest is, since URLs may hold passwords.
     """
+
+    home: str
 
     @cached_property
     def settings(self) -> Settings:

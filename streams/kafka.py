@@ -24,6 +24,7 @@ from streams import topics as table
 from streams.bus import Fenced, Headers, Record
 from streams.kafka_address import KafkaAddress
 from streams.kafka_client import OPEN_S, admin_of, listening, options_of, translated
+from streams.kafka_tolerance import header_name, tolerate_header_names
 from streams.kafka_topics import ROOM_BYTES, prepare_topics
 
 Slot = tuple[str, int]
@@ -183,6 +184,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
     """A member of a group, used by one thread. A new group starts at the earliest record."""
 
     def __init__(self, address: KafkaAddress, group: str, topics: Sequence[str], session_timeout_s: float) -> None:
+        tolerate_header_names()
         self._address = address
         self._in_hand: dict[Slot, tuple[int, int]] = {}
         self._gone: set[Slot] = set()
@@ -223,7 +225,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
         return [
             Record(
                 each.topic[len(self._address.prefix) :], each.partition, each.offset, each.key,
-                tuple((name, value) for name, value in each.headers), each.value or b"", each.timestamp / 1000,
+                tuple((header_name(name), value or b"") for name, value in each.headers), each.value or b"", each.timestamp / 1000,
             )
             for records in found.values()
             for each in records

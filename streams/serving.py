@@ -105,7 +105,8 @@ class ServingModels:
 
     def _follow(self, line: str, state: _Line) -> None:
         self._take_loaded(line, state)
-        if state.current is None or self._now() - state.looked_at >= LOOK_EVERY_S:
+        since_s = self._now() - state.looked_at
+        if state.current is None or not 0 <= since_s < LOOK_EVERY_S:  # below 0: the clock was set back
             self._look(line, state)
 
     def _look(self, line: str, state: _Line) -> None:

@@ -1,5 +1,6 @@
 """Models in service within a budget of memory: put out, brought back, and no image lost, reordered or judged otherwise for it."""
 
+import time
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -185,6 +186,16 @@ def test_a_line_put_out_meets_its_new_champion_with_its_next_image(scorer: Score
     assert (swap.version, swap.previous) == (2, 1)
     assert isinstance(judged, Verdict)
     assert judged.version == 2
+
+
+def test_a_clock_that_is_set_back_hides_no_new_champion(scorer: Scorer, models: tuple[Model, ...]) -> None:
+    scorer.clock = 3600.0
+    scorer.judge(("a", 1))
+    scorer.publish("a", models[1], created_at=2.0)
+    scorer.clock = 0.0
+    deadline = time.monotonic() + 30
+    while max(verdict.version for verdict in verdicts(scorer.judge(("a", 1)))) < 2:
+        assert time.monotonic() < deadline
 
 
 def test_a_line_put_out_keeps_its_version_where_the_new_champion_is_broken(
