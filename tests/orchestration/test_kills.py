@@ -19,7 +19,7 @@ from orchestration.supervise import Supervisor
 from streams.camera import Camera
 from streams.ledger import Ledger
 from streams.settings import LineConfig, Settings
-from tests.servers import postgresql_database, s3_bucket
+from tests.servers import kafka_bus, postgresql_database, s3_bucket
 from tests.streams.scoring_line import texture
 
 LINE = "kills"
@@ -60,14 +60,15 @@ def kill_scorer_amid_work(supervisor: Supervisor, ledger: Ledger) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("real", [False, True], ids=["embedded", "s3-postgresql"])
+@pytest.mark.parametrize("real", [False, True], ids=["embedded", "kafka-s3-postgresql"])
 def test_killed_parts_lose_nothing_and_repeat_nothing(tmp_path: Path, real: bool) -> None:
-    """On the embedded default, and with pixels and models on an S3 server, the ledger on PostgreSQL."""
-    with ExitStack() as databases:
+    """On the embedded default, and on Kafka, an S3 server and PostgreSQL."""
+    with ExitStack() as servers:
         places = {"DRIFTLINE_HOME": str(tmp_path / "home")}
         if real:
+            places["DRIFTLINE_BUS"] = servers.enter_context(kafka_bus())
             places["DRIFTLINE_STORE"] = s3_bucket("versitygw")
-            places["DRIFTLINE_LEDGER"] = databases.enter_context(postgresql_database())
+            places["DRIFTLINE_LEDGER"] = servers.enter_context(postgresql_database())
         killed_parts_lose_nothing_and_repeat_nothing(Settings.from_environ(places))
 
 
