@@ -11,8 +11,8 @@ from weakref import finalize
 
 from sqlalchemy import Connection, Engine, Select, exc, func, insert, select, tuple_, update
 
-from detectors.errors import InvalidInput, Unavailable
-from streams.ledger_engine import lock_requests, open_engine, refusal
+from detectors.errors import InvalidInput
+from streams.ledger_engine import fault, lock_requests, open_engine, refusal
 from streams.ledger_hours import hours_of, judged_of
 from streams.ledger_rows import AuditEntry, Counts, GateResult, Hour, ImageStory, LineSummary, RequestRow
 from streams.ledger_schema import bring_up_to_date
@@ -89,12 +89,11 @@ class Ledger:
         try:
             with self._engine.connect().execution_options(writes=writes) as connection, connection.begin():
                 yield connection
-        except (exc.OperationalError, exc.InterfaceError) as error:
-            raise Unavailable(f"the ledger does not answer: {error.orig}; it is tried again") from error
-        except (exc.DataError, OverflowError) as error:
-            raise InvalidInput(
-                f"the ledger cannot hold that: {str(error).splitlines()[0]}; send it again, mended"
-            ) from error
+        except (exc.DBAPIError, OverflowError) as error:
+            meant = fault(error)
+            if meant is None:
+                raise
+            raise meant from error
 
     def record(self, messages: Sequence[Message]) -> None:
         """Write messages down, all in one transaction, each idempotent by its identity."""

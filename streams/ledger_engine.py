@@ -20,6 +20,9 @@ _POSTGRESQL = ("postgresql", "postgresql+psycopg")
 _REFUSALS = ("28000", "28P01", "3D000", "42501")
 """PostgreSQL's codes for wrong names and passwords, a database that is not there, and missing rights."""
 
+_LIMITS = "54"
+"""PostgreSQL's class of what exceeds its limits (a name too long for an index): no second try helps."""
+
 _PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
 """SQLite's codes for what passes: another process is writing (or changing the tables of a large ledger), the disk is full."""
 
@@ -62,6 +65,16 @@ def lock_requests(connection: Connection) -> None:
     """Until the transaction ends nobody else adds or changes a request."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("LOCK TABLE requests IN SHARE ROW EXCLUSIVE MODE")
+
+
+def fault(error: Exception) -> DriftlineError | None:
+    """What an error within a transaction means: a value that no ledger can hold, away for now, or (None) a mistake of ours."""
+    too_large = str(getattr(getattr(error, "orig", None), "sqlstate", "")).startswith(_LIMITS)
+    if isinstance(error, (exc.DataError, OverflowError)) or too_large:
+        return InvalidInput(f"the ledger cannot hold that: {str(error).splitlines()[0]}; send it again, mended")
+    if isinstance(error, (exc.OperationalError, exc.InterfaceError)):
+        return Unavailable(f"the ledger does not answer: {error.orig}; it is tried again")
+    return None
 
 
 def refusal(error: exc.DBAPIError, url: str) -> DriftlineError:

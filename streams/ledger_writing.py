@@ -28,9 +28,12 @@ LONGEST_INDEXED = 1000
 
 
 def record_messages(connection: Connection, messages: Sequence[Message]) -> None:
-    """Write messages down; one that is there already changes nothing (but counters of redelivery)."""
+    """Write messages down; one that is there already changes nothing (but counters of redelivery).
+
+    In one order, whatever theirs: of two writers of the same rows one waits for the other, never each for both.
+    """
     judged = []
-    for message in messages:
+    for message in sorted(messages, key=lambda each: (each.topic, each.line, each.identity)):
         if isinstance(message, Verdict):
             if _is_first(connection, message):
                 judged.append(message)

@@ -3,12 +3,11 @@
 import math
 import re
 import sqlite3
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -33,6 +32,7 @@ from streams.messages import (
     Verdict,
 )
 from tests.servers import postgresql_database
+from tests.streams.together import together
 
 SIGNALS = Signals(peak=1.0, bulk=0.5, mean=100.0, contrast=20.0, sharpness=5.0)
 
@@ -72,12 +72,6 @@ def incident(state: str, *, at: float = 3.0) -> DriftIncident:
         line="tiles", incident_id="i1", kind="covariate_drift", state=state, version=1, signal="bulk", test="page_hinkley",
         reference=1.0, observed=2.0, effect=2.5, since_image_id="a", alarm_image_id="b", after_images=10, at=at,
     )  # fmt: skip
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[Ledger]:
-    with closing(Ledger.open(url)) as opened:
-        yield opened
 
 
 def test_the_first_verdict_stands_and_repeats_are_counted_by_kind(ledger: Ledger) -> None:
@@ -226,14 +220,14 @@ def test_any_order_and_repetition_gives_the_same_ledger(
     plain.close()
 
 
-WRITER = """
-import sys
+OPEN = """
+from random import Random
 from streams.ledger import Ledger
 from tests.streams.test_ledger import RACES, verdict
 url, name = sys.argv[1:]
 ledger = Ledger.open(url)
-print("ready", flush=True)
-sys.stdin.readline()
+"""
+WRITE_AND_TAKE = """
 for number in range(RACES):
     ledger.record([verdict(f"{name}-{number}")])
     if ledger.begin_request(f"r{number}", run_id=name, attempt=1, at=1.0):
@@ -241,35 +235,36 @@ for number in range(RACES):
     if ledger.end_request(f"r{number}", outcome="promoted", version=1, detail=name, at=2.0):
         print("ended", number, name)
 """
+WRITE_THE_SAME = """
+batch = [verdict(f"{number:03}", at=360.0 * number, flagged=number % 2 == 0) for number in range(RACES)]
+for turn in range(RACES):
+    Random(f"{name} {turn}").shuffle(batch)
+    ledger.record(batch[:RACES // 2])
+ledger.record(batch)
+"""
 RACES = 25
 
 
 def test_processes_that_write_at_once_lose_nothing_and_each_request_begins_and_ends_once(url: str) -> None:
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", WRITER, url]
-    writers = [
-        subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
-        for name in ("one", "two", "three")
-    ]
-    for writer in writers:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n", "all opened the same new file"
     ledger = Ledger.open(url)
     ledger.record([request(f"r{number}") for number in range(RACES)])
-    said = []
-    for writer in writers:
-        assert writer.stdin is not None
-        writer.stdin.write("\n")
-        writer.stdin.flush()
-    for writer in writers:
-        said += [line.split() for line in writer.communicate(timeout=120)[0].splitlines()]
-        assert writer.returncode == 0
+    outputs = together(OPEN, WRITE_AND_TAKE, [(url, name) for name in ("one", "two", "three")])
+    said = [line.split() for output in outputs for line in output.splitlines()]
     assert ledger.counts("tiles").verdicts == 3 * RACES
     assert sorted(int(words[1]) for words in said if words[0] == "ended") == list(range(RACES))
     began = [int(words[1]) for words in said if words[0] == "began"]
     assert len(set(began)) == len(began), "no request was begun twice"
     ends = {int(words[1]): words[2] for words in said if words[0] == "ended"}
     assert {int(row.request.request_id[1:]): row.detail for row in ledger.requests()} == ends
+
+
+def test_processes_that_write_the_same_at_once_in_any_order_count_each_image_once(url: str) -> None:
+    together(OPEN, WRITE_THE_SAME, [(url, name) for name in ("one", "two")])
+    ledger = Ledger.open(url)
+    counts = ledger.counts("tiles")
+    sent = 2 * (RACES * (RACES // 2) + RACES)
+    assert (counts.verdicts, counts.redelivered, counts.doubled) == (RACES, sent - RACES, 0)
+    assert [(hour.judged, hour.flagged) for hour in ledger.hours("tiles")] == [(10, 5), (10, 5), (5, 3)]
 
 
 @pytest.mark.parametrize(
@@ -352,3 +347,10 @@ def test_what_is_recorded_together_is_recorded_whole_or_not_at_all(ledger: Ledge
     with pytest.raises(InvalidInput, match="cannot hold"):
         ledger.record([verdict("a"), verdict("b", version=2**70)])
     assert ledger.verdicts("tiles", limit=9) == []
+
+
+def test_a_name_too_long_for_an_index_is_refused_not_tried_for_ever() -> None:
+    with postgresql_database() as url, closing(Ledger.open(url)) as ledger:
+        with pytest.raises(InvalidInput, match="cannot hold"):
+            ledger.record([verdict(Random(0).randbytes(20_000).hex())])
+        assert ledger.verdicts("tiles", limit=9) == []
