@@ -1,5 +1,6 @@
 """Commands that run the whole house: up, demo, replay, doctor."""
 
+import os
 import tempfile
 import threading
 import time
@@ -51,16 +52,19 @@ def up(console: Console) -> Answer:
 @click.option("--report", type=click.Path(path_type=Path), help="Write the report (JSON) here.")
 @click.option("--home", type=click.Path(path_type=Path), help="Keep the installation of this run here.")
 @click.option("--dashboard", is_flag=True, help="With the dashboard and Dagster's page.")
-def replay(console: Console, scenario: Path, report: Path | None, home: Path | None, dashboard: bool) -> Answer:
+@click.option(
+    "--servers", is_flag=True, help="On the bus, store and ledger that the environment names; give it fresh ones."
+)
+def replay(
+    console: Console, scenario: Path, report: Path | None, home: Path | None, dashboard: bool, servers: bool
+) -> Answer:
     """Run a scenario through the real parts, as processes, and report."""
-    import os
-
     from orchestration.replay import Stage, line_of, run_scenario, running, wait_ready, write_line
     from streams.scenario import load_scenario
 
     loaded = load_scenario(scenario, environ=os.environ)
     with tempfile.TemporaryDirectory(prefix="driftline-") as temporary:
-        here = _installation(home or Path(temporary))
+        here = _installation(home or Path(temporary), servers=servers)
         write_line(here, loaded.line, line_of(loaded))
         stage = Stage.open(here, loaded.line, console.say)
         with running(stage, dashboard=dashboard) as supervisor:
@@ -104,7 +108,11 @@ def _keep_retention(here: Settings, stop: threading.Event) -> None:
         bus.expire(time.time())
 
 
-def _installation(home: Path) -> Settings:
-    """An installation of its own under `home`, whatever the environment says of the usual one (misspelt names still count)."""
+def _installation(home: Path, *, servers: bool = False) -> Settings:
+    """An installation of its own under `home`, whatever the environment says of the usual one (misspelt names still count).
+
+    With `servers`, on the bus, the store and the ledger of the environment.
+    """
     settings()
-    return Settings.from_environ({"DRIFTLINE_HOME": str(home)})
+    kept = os.environ if servers else {}
+    return Settings.from_environ({**kept, "DRIFTLINE_HOME": str(home)})
