@@ -9,8 +9,9 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import msgspec
@@ -32,6 +33,7 @@ from streams.ledger_tables import VERDICTS
 from streams.messages import LineImage
 from streams.settings import Settings
 from streams.topics import TOPICS
+from tests.reliability.workers import Workers
 from tests.streams.scoring_line import IMAGE_SIZE, texture
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -51,7 +53,8 @@ POISON = b"no image at all"
 @dataclass(frozen=True)
 class Tally:
     """What became of the images of one episode. `doubled`: images with more than one verdict in the ledger; `repeated`: verdicts
-    that came again and were set aside; `recovery_s`: from the end of the fault until everything sent was dealt with.
+    that came again and were set aside; `recovery_s`: from the end of the fault until everything sent was dealt with; `unwell`: which
+    workers said at their health endpoint that they were not well, at any time of the fault.
     """
 
     fault: str
@@ -64,6 +67,7 @@ class Tally:
     repeated: int
     fault_s: float
     recovery_s: float
+    unwell: frozenset[str] = frozenset()
 
     @property
     def kept(self) -> bool:
@@ -112,16 +116,23 @@ class Plant:
         store.put(key, data)
         return LineImage(line=line, image_id="", taken_at=0.0, digest=digest, key=key, size_bytes=len(data))
 
-    def episode(self, fault: str, inject: Callable[[], None], *, rate: float = 12.0, poison: bool = False) -> Tally:
-        """Images at `rate` a second while `inject` runs, then quiet until everything is dealt with."""
-        with self._feeding(fault, rate=rate, poison=poison):
-            started = time.monotonic()
-            inject()
+    def episode(
+        self, fault: str, inject: Callable[[], None], workers: Workers, *, rate: float = 12.0, poison: bool = False
+    ) -> Tally:
+        """Images at `rate` a second while `inject` runs, then quiet until everything is dealt with and all workers are well."""
+        with self._feeding(fault, rate=rate, poison=poison), ThreadPoolExecutor(1) as looking:
+            started, over = time.monotonic(), threading.Event()
+            seen = looking.submit(_unwell_until, over, workers)
+            try:
+                inject()
+            finally:
+                over.set()
             ended = time.monotonic()
         self.drain()
-        return self.tally(
-            fault, fault_s=ended - started, recovery_s=time.monotonic() - ended - QUIET_LOOKS * LOOK_EVERY_S
-        )
+        recovery_s = time.monotonic() - ended - QUIET_LOOKS * LOOK_EVERY_S
+        _until_well(workers)
+        tally = self.tally(fault, fault_s=ended - started, recovery_s=recovery_s)
+        return replace(tally, unwell=seen.result())
 
     def drain(self, *, within_s: float = DRAIN_LIMIT_S) -> None:
         """Wait until no group has anything left to read."""
@@ -212,13 +223,40 @@ class Plant:
         )
 
 
+def _unwell_until(over: threading.Event, workers: Workers) -> frozenset[str]:
+    """Which workers said meanwhile that they were not well."""
+    seen: set[str] = set()
+    while not over.wait(1.0):
+        seen |= workers.unwell().keys()
+    return frozenset(seen)
+
+
+def _until_well(workers: Workers) -> None:
+    give_up = time.monotonic() + DRAIN_LIMIT_S
+    while unwell := workers.unwell():
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"everything is dealt with, and still not well: {unwell}")
+        time.sleep(LOOK_EVERY_S)
+
+
 def table_of(tallies: list[Tally]) -> str:
     """The tallies as a Markdown table."""
-    names = ("fault", "lasted", "sent", "judged", "dead letters", "lost", "doubled", "came again", "dealt with after")
+    names = (
+        "fault",
+        "lasted",
+        "sent",
+        "judged",
+        "dead letters",
+        "lost",
+        "doubled",
+        "came again",
+        "dealt with after",
+        "said to be unwell",
+    )
     head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|"
     rows = [
         f"| {each.fault} | {each.fault_s:.0f} s | {each.sent} | {each.judged} | {each.dead} | {each.lost} | {each.doubled} "
-        f"| {each.repeated} | {each.recovery_s:.0f} s |"
+        f"| {each.repeated} | {each.recovery_s:.0f} s | {', '.join(sorted(each.unwell)) or 'none'} |"
         for each in tallies
     ]
     return "\n".join([head, *rows])

@@ -46,7 +46,7 @@ def run(home: Path, *, deaths: int, outage_s: float, tell: Callable[[str], None]
         workers.start()
         try:
             for name, inject in all_faults(settings, workers, proxy, deaths=deaths, outage_s=outage_s).items():
-                tallies.append(plant.episode(name, inject, poison=name.startswith("poison")))
+                tallies.append(plant.episode(name, inject, workers, poison=name.startswith("poison")))
                 tell(table_of(tallies[-1:]).splitlines()[-1])
         finally:
             workers.stop()

@@ -1,7 +1,8 @@
 """No image lost, none judged twice: every fault on real Kafka, S3 and PostgreSQL. `make soak` does the same for hours."""
 
+import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,22 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def swept() -> Iterator[None]:
+    """Such sockets are found where they were left."""
+    yield
+    gc.collect()
+
+
 @pytest.mark.timeout(900)
 def test_whatever_fails_nothing_is_lost_and_nothing_doubled(tmp_path: Path) -> None:
     told: list[str] = []
     tallies = run(tmp_path, deaths=20, outage_s=12.0, tell=told.append)
     assert [each.fault for each in tallies if not each.kept] == [], "\n".join(told)
     assert all(each.sent > 0 for each in tallies)
+    unwell = {each.fault: each.unwell for each in tallies}
+    assert unwell["all brokers gone"] >= {"score-1", "score-2", "record"}
+    assert "record" in unwell["PostgreSQL gone"]
     assert {each.fault: each.dead for each in tallies if each.dead} == {"poison in between": poisoned(tallies)}
 
 

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from orchestration.supervise import child_environ
+from orchestration.supervise import child_environ, free_port
 from streams.settings import Settings
 
 LOOK_EVERY_S = 0.1
@@ -22,6 +24,7 @@ class Workers:
         self.deaths = 0
         self._settings = settings
         self._commands = commands
+        self._ports = {name: free_port() for name in commands}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ending = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="keeper")
@@ -30,6 +33,11 @@ class Workers:
     def names(self) -> list[str]:
         """Which there are."""
         return list(self._commands)
+
+    def unwell(self) -> dict[str, str]:
+        """Which say at their health endpoint that they are not well, or do not answer, and what they say."""
+        said = {name: _health(port) for name, port in self._ports.items()}
+        return {name: words for name, words in said.items() if words is not None}
 
     def start(self) -> None:
         """Start all, and keep them running."""
@@ -70,7 +78,10 @@ class Workers:
                     self._spawn(name)
 
     def _spawn(self, name: str) -> None:
-        environ = {**child_environ(os.environ, self._settings), "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        environ = child_environ(os.environ, self._settings) | {
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+            "DRIFTLINE_HEALTH": f"127.0.0.1:{self._ports[name]}",
+        }
         with (self._settings.home / "logs" / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 self._commands[name],
@@ -90,3 +101,12 @@ def worker_commands(*, scorers: int) -> dict[str, tuple[str, ...]]:
     """
     commands: dict[str, tuple[str, ...]] = {name: (*DRIFTLINE, name) for name in ("record", "watch")}
     return commands | {f"score-{number}": (*DRIFTLINE, "score") for number in range(1, scorers + 1)}
+
+
+def _health(port: int) -> str | None:
+    """What the endpoint of an unwell worker says; None from a well one."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5):
+            return None
+    except OSError as error:
+        return error.read().decode() if isinstance(error, urllib.error.HTTPError) else str(error)
