@@ -40,9 +40,9 @@ def test_servers_without_containers_use_the_same_names() -> None:
 
 def test_secrets_have_no_default() -> None:
     secrets = {name for name in example() if re.search("PASSWORD|KEY", name)}
-    assert {"POSTGRES_PASSWORD", "GRAFANA_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} == secrets
+    assert {"POSTGRES_PASSWORD", "GRAFANA_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= secrets
     assert {example()[name] for name in secrets} == {""}
-    assert not re.findall(r"\$\{\w*(?:PASSWORD|KEY)\w*:-", text_of("compose.yaml"))
+    assert not re.findall(r"\$\{\w*(?:PASSWORD|KEY)\w*:?-[^}]", text_of("compose.yaml"))
 
 
 def test_the_programs_read_the_example() -> None:
