@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from detectors.store import open_store
 from orchestration.supervise import DAGSTER_YAML, dashboard_part
 from streams.ledger import Ledger
 from tests.compose.test_environment import example
@@ -143,6 +144,7 @@ def test_preparing_makes_bucket_and_databases_once(tmp_path: Path) -> None:
     assert prepare(**environ) == "bucket made\nDagster's databases are there\n"
     assert (tmp_path / "history").is_dir()
     assert prepare(**environ) == "bucket is there\nDagster's databases are there\n"
+    open_store(store).put("a", b"b")
 
 
 def test_the_password_of_the_ledger_may_come_beside_its_url(monkeypatch: pytest.MonkeyPatch) -> None:
