@@ -185,7 +185,7 @@ def _check_size(picture: Picture.Image, max_pixels: int) -> None:
 
 def _rgb(picture: Picture.Image, behind: str) -> Image:
     deep_max = _deep_grey_max(picture)
-    picture = ImageOps.exif_transpose(picture)
+    ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode in _DEEP_GREY:
         grey_HW = _scaled(np.asarray(picture), deep_max)
         return np.repeat(grey_HW[:, :, None], 3, axis=2)
@@ -194,7 +194,7 @@ def _rgb(picture: Picture.Image, behind: str) -> Image:
     if picture.has_transparency_data:
         seen = picture.convert("RGBA")
         picture = Picture.alpha_composite(Picture.new("RGBA", seen.size, behind), seen)
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _deep_grey_max(picture: Picture.Image) -> int:

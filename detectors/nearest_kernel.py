@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 BLOCK = 32
 """Rows whose smallest bound is kept; a block beyond the limit is passed over whole."""
 
-FIRST = 4
+FIRST = 2
 """Rows compared in full before any other, at least."""
 
 _ANY_ORDER = {"nnan", "nsz", "arcp", "contract", "reassoc"}  # of sums; infinities keep their meaning

@@ -21,7 +21,7 @@ COARSE_VARIANCE, FINE_VARIANCE = 0.82, 0.9
 compare."""
 
 _STEP = 16
-_QUERIES = 128
+_QUERIES, _PREPARED = 128, 4096  # whose bounds, whose components are held at a time
 _NOWHERE = 1e30
 _SAMPLE_ROWS = 20_000
 _UNIT = float(np.finfo(np.float32).eps)
@@ -84,31 +84,34 @@ class NearestNeighbours:
         queries_ND = np.ascontiguousarray(queries_ND)
         squares_NK = np.empty((len(queries_ND), k))
         rows_NK = np.empty((len(queries_ND), k), np.int64)
-        bounds_NM = np.empty((min(_QUERIES, len(queries_ND)), self._product_PM.shape[1]), np.float32)
-        for start in range(0, len(queries_ND), _QUERIES):
-            part = slice(start, start + _QUERIES)
-            self._search(queries_ND[part], bounds_NM, without_M, squares_NK[part], rows_NK[part])
+        for start in range(0, len(queries_ND), _PREPARED):
+            part = slice(start, start + _PREPARED)
+            self._search(queries_ND[part], without_M, squares_NK[part], rows_NK[part])
         return np.sqrt(squares_NK).astype(np.float32), rows_NK
 
     def _search(
         self,
         queries_ND: _Matrix,
-        room_NM: _Matrix,
         without_M: NDArray[np.bool_] | None,
         squares_NK: NDArray[np.float64],
         rows_NK: _Rows,
     ) -> None:
-        queries = self._bounded(queries_ND)
-        bounds_NM = room_NM[: len(queries_ND)]
-        one_N1 = np.ones((len(queries_ND), 1), np.float32)
-        np.matmul(np.concatenate([queries.coarse_NP, one_N1], axis=1), self._product_PM, out=bounds_NM)
-        if without_M is not None:
-            bounds_NM[:, : self.rows][:, without_M] = _NOWHERE
+        queries, fine_MF = self._bounded(queries_ND), self._fine_MF
+        coarse_NP = np.column_stack([queries.coarse_NP, np.ones(len(queries_ND), np.float32)])
+        slack_N3 = self._slack(queries)
+        room_NM = np.empty((min(_QUERIES, len(queries_ND)), self._product_PM.shape[1]), np.float32)
+        for start in range(0, len(queries_ND), _QUERIES):
+            part = slice(start, start + _QUERIES)
+            bounds_NM = np.matmul(coarse_NP[part], self._product_PM, out=room_NM[: len(coarse_NP[part])])
+            if without_M is not None:
+                bounds_NM[:, : self.rows][:, without_M] = _NOWHERE
+            given = queries_ND[part], self._bank_MD, bounds_NM, queries.fine_NF[part], fine_MF, slack_N3[part]
+            nearest_rows(*given, squares_NK[part], rows_NK[part])
+
+    def _slack(self, queries: "_Bounded") -> NDArray[np.float64]:
+        """What `nearest_rows` makes a limit of, `(N, 3)`."""
         rounding_N = 2 * _UNIT * (self._fine_MF.shape[1] + 8) * (queries.squares_N + self._longest)
-        slack_N3 = np.stack([queries.wander_N + self._wander, rounding_N, queries.squares_N], axis=1).astype(np.float64)
-        nearest_rows(
-            queries_ND, self._bank_MD, bounds_NM, queries.fine_NF, self._fine_MF, slack_N3, squares_NK, rows_NK
-        )
+        return np.stack([queries.wander_N + self._wander, rounding_N, queries.squares_N], axis=1).astype(np.float64)
 
     def _bounded(self, points_ND: _Matrix) -> "_Bounded":
         centred_ND = points_ND - self._mean_D

@@ -79,7 +79,7 @@ def test_equal_rows_come_in_order() -> None:
 
 
 def test_chunks_join_seamlessly() -> None:
-    bank, queries = normal(0, 40, 900), normal(1, 2500, 900)
+    bank, queries = normal(0, 40, 900), normal(1, 4200, 900)
     distances, _ = NearestNeighbours(bank).search(queries, 2)
     expected, _ = brute_force(bank, queries[-50:], 2)
     assert (distances[-50:] == expected.astype(np.float32)).all()
