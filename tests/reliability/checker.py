@@ -119,7 +119,10 @@ class Plant:
     def episode(
         self, fault: str, inject: Callable[[], None], workers: Workers, *, rate: float = 12.0, poison: bool = False
     ) -> Tally:
-        """Images at `rate` a second while `inject` runs, then quiet until everything is dealt with and all workers are well."""
+        """Images at `rate` a second while `inject` runs, then quiet until everything is dealt with and all workers are well.
+
+        `inject` begins when the bus has taken the first image.
+        """
         with self._feeding(fault, rate=rate, poison=poison), ThreadPoolExecutor(1) as looking:
             started, over = time.monotonic(), threading.Event()
             seen = looking.submit(_unwell_until, over, workers)
@@ -153,18 +156,21 @@ class Plant:
 
     @contextmanager
     def _feeding(self, fault: str, *, rate: float, poison: bool) -> Iterator[None]:
-        stop = threading.Event()
+        stop, begun = threading.Event(), threading.Event()
         failed: list[BaseException] = []
 
         def body() -> None:
             try:
-                self._feed(fault, stop, rate=rate, poison=poison)
+                self._feed(fault, stop, begun, rate=rate, poison=poison)
             except BaseException as error:
                 failed.append(error)
                 raise
+            finally:
+                begun.set()
 
         thread = threading.Thread(target=body, name="feeder")
         thread.start()
+        begun.wait()
         try:
             yield
         finally:
@@ -172,8 +178,8 @@ class Plant:
             thread.join()
         assert not failed, failed
 
-    def _feed(self, fault: str, stop: threading.Event, *, rate: float, poison: bool) -> None:
-        """Send one image after the other, each until the bus has it; with `poison` every seventh is none.
+    def _feed(self, fault: str, stop: threading.Event, begun: threading.Event, *, rate: float, poison: bool) -> None:
+        """Send one image after the other, each until the bus has it; with `poison` every seventh is none. Sets `begun` at the first.
 
         Their pixels are in the store already: images go on coming while S3 is away.
         """
@@ -190,6 +196,7 @@ class Plant:
                 publish(producer, image, source="/test/chaos", at=image.taken_at)
                 persistently(producer.flush)
                 sent.add((line, image.image_id))
+                begun.set()
 
     def tally(self, fault: str, *, fault_s: float, recovery_s: float) -> Tally:
         sent = self.sent[fault]

@@ -40,9 +40,10 @@ def away(names: tuple[str, ...], for_s: float, gone_by: signal.Signals = signal.
 
 
 def restarted(name: str) -> None:
-    """A server that is ended in order and comes back at once."""
+    """A server that is ended in order and comes back at once; images come for a while after."""
     subprocess.run([sys.executable, SERVICES, "stop", name], check=True)
     subprocess.run([sys.executable, SERVICES, "start", name], check=True)
+    time.sleep(5)
 
 
 def failing(proxy: Proxy, mode: Mode, for_s: float) -> None:
