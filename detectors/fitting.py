@@ -99,22 +99,30 @@ def fit_model(
     inside_HW = Preparation(extractor.spec.prepare, extractor.spec.image_size).inside
     maps_BHW = counted(detector.left_out_maps(), inside_HW)
     scores_B, blind, seed = image_scores(maps_BHW, sigma=SIGMA), detector.name in BLIND, CALIBRATION_SEED
+    of_patches = pixel_threshold(
+        smoothed(maps_BHW, sigma=SIGMA),
+        suspects_B,
+        false_alarm_rate=false_alarm_rate,
+        seed=seed,
+        inside_HW=inside_HW,
+        parts_B=parts_B,
+    )
     return Model(
         extractor=extractor,
         detector=detector,
         threshold=_threshold(scores_B, suspects_B if blind else None, parts_B, false_alarm_rate),
-        reference=reference_from(maps_BHW, [seen[i] for i in kept], suspects_B, inside_HW=inside_HW, sigma=SIGMA),
+        reference=reference_from(
+            maps_BHW,
+            [seen[i] for i in kept],
+            suspects_B,
+            pixel_threshold=of_patches.value,
+            inside_HW=inside_HW,
+            sigma=SIGMA,
+        ),
         training_keys=tuple(training_keys),
         left_out=left_out,
         notes=notes,
-        pixel_threshold=pixel_threshold(
-            smoothed(maps_BHW, sigma=SIGMA),
-            suspects_B,
-            false_alarm_rate=false_alarm_rate,
-            seed=seed,
-            inside_HW=inside_HW,
-            parts_B=parts_B,
-        ),
+        pixel_threshold=of_patches,
         intruders={} if blind else intruders(scores_B, training_keys, seed=seed, parts_B=parts_B),
     )
 

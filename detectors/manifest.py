@@ -69,13 +69,22 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DriftReference(msgspec.Struct, frozen=True, kw_only=True):
-    """Signals of the model's own normal images, each left out of the bank that scored it; one entry an image, aligned, fit order."""
+    """Signals of the model's own normal images, each left out of the bank that scored it; one entry an image, aligned, fit order.
+
+    `regions`: `maps.region_scores` of each image. What came later is empty in older manifests: it is not watched.
+    """
 
     peak: tuple[float, ...]
     bulk: tuple[float, ...]
     mean: tuple[float, ...]
     contrast: tuple[float, ...]
     sharpness: tuple[float, ...]
+    warmth: tuple[float, ...] = ()
+    tint: tuple[float, ...] = ()
+    saturated: tuple[float, ...] = ()
+    noise: tuple[float, ...] = ()
+    over: tuple[float, ...] = ()
+    regions: tuple[tuple[float, ...], ...] = ()
 
 
 class Golden(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from detectors.dfkde import DFKDE
 from detectors.errors import InvalidInput
 from detectors.images import Image, ImageStatistics, require_image, statistics
 from detectors.manifest import DriftReference, FeatureSpec, Threshold
-from detectors.maps import SIGMA, bulk_scores, counted, image_scores, smoothed
+from detectors.maps import SIGMA, bulk_scores, counted, image_scores, over_scores, region_scores, smoothed
 from detectors.padim import PaDiM
 from detectors.patchcluster import PatchCluster
 from detectors.patchcore import PatchCore
@@ -61,7 +61,8 @@ class ImageScore:
 
     `peak`: image score, the maximum of `map_HW`; `bulk`: median patch distance before smoothing; `map_HW`: smoothed
     anomaly map on a patch grid over the whole image (0 outside crop and mask); `worst`: (row, column) of the peak;
-    `nearest`: the normal patch nearest to it, where the detector keeps any.
+    `nearest`: the normal patch nearest to it, where the detector keeps any; `regions`: bulk of the fields of the image
+    (`maps.region_scores`); `over`: share of patches above the pixel threshold, where the model has one.
     """
 
     peak: float
@@ -70,6 +71,8 @@ class ImageScore:
     worst: tuple[int, int]
     nearest: Neighbour | None
     statistics: ImageStatistics
+    regions: tuple[float, ...]
+    over: float | None
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,11 @@ class Model:
         maps_BHW = counted(self.detector.left_out_maps(), self._preparation.inside)
         return image_scores(maps_BHW, sigma=self.sigma)
 
+    def _over(self, map_HW: NDArray[np.float32]) -> float | None:
+        if self.pixel_threshold is None:
+            return None
+        return float(over_scores(map_HW[None], self.pixel_threshold.value, self._preparation.inside)[0])
+
     @cached_property
     def _preparation(self) -> Preparation:
         return Preparation(self.extractor.spec.prepare, self.extractor.spec.image_size)
@@ -114,14 +122,16 @@ class Model:
         map_HW = smoothed(maps_1HW, sigma=self.sigma)[0]
         row, column = (int(each) for each in np.unravel_index(int(map_HW.argmax()), map_HW.shape))
         nearest = self.detector.nearest(patches_1HWD[0], row, column)
-        frame = self._preparation.frame
+        frame, inside_HW = self._preparation.frame, self._preparation.inside
         return ImageScore(
             peak=float(map_HW[row, column]),
-            bulk=float(bulk_scores(maps_1HW, self._preparation.inside)[0]),
+            bulk=float(bulk_scores(maps_1HW, inside_HW)[0]),
             map_HW=frame.around(map_HW),
             worst=(row + frame.top, column + frame.left),
             nearest=nearest and replace(nearest, row=nearest.row + frame.top, column=nearest.column + frame.left),
             statistics=statistics(image),
+            regions=tuple(region_scores(maps_1HW, inside_HW)[0].tolist()),
+            over=self._over(map_HW),
         )
 
 

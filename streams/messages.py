@@ -51,7 +51,9 @@ class LineImage(Message, frozen=True, kw_only=True):
 class Signals(msgspec.Struct, frozen=True, kw_only=True):
     """What is watched of an image. `peak`: image score; `bulk`: median patch distance; the rest: of its pixels in 0..255.
 
-    `contrast` is the standard deviation of grey; `sharpness` the standard deviation of its Laplacian.
+    `contrast` is the standard deviation of grey; `sharpness` the standard deviation of its Laplacian; `warmth`, `tint`: colour
+    balance; `saturated`: share of pixels at either end; `noise`: standard deviation; `over`: share of patches above the pixel
+    threshold; `regions`: median patch distance of each field of the image, row by row. What came later is absent in old verdicts.
     """
 
     peak: float
@@ -59,6 +61,12 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
     mean: float
     contrast: float
     sharpness: float
+    warmth: float | None = None
+    tint: float | None = None
+    saturated: float | None = None
+    noise: float | None = None
+    over: float | None = None
+    regions: tuple[float, ...] = ()
 
 
 class NearestNormal(msgspec.Struct, frozen=True, kw_only=True):

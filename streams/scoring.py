@@ -119,7 +119,18 @@ def _signals(score: ImageScore) -> Signals:
         mean=statistics.mean,
         contrast=statistics.contrast,
         sharpness=statistics.sharpness,
+        warmth=_short(statistics.warmth),
+        tint=_short(statistics.tint),
+        saturated=_short(statistics.saturated),
+        noise=_short(statistics.noise),
+        over=score.over if score.over is None else _short(score.over),
+        regions=tuple(_short(each) for each in score.regions),
     )
+
+
+def _short(value: float) -> float:
+    """Six digits: there are many of them in each verdict, and each is kept for years."""
+    return float(f"{value:.6g}")
 
 
 def _nearest_normal(serving: Serving, score: ImageScore) -> NearestNormal | None:

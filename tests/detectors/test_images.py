@@ -194,10 +194,26 @@ def test_statistics_of_known_images() -> None:
     assert statistics(np.full((1, 1, 3), 3, np.uint8)).sharpness == 0.0
 
 
+@pytest.mark.parametrize("shape", [(300, 400), (900, 700), (2, 5)])
+def test_noise_is_measured_beside_a_slope_of_light(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    slope = np.linspace(60, 180, shape[1])[None, :, None]
+    grey = slope + 6.0 * rng.standard_normal((*shape, 1))
+    found = statistics(np.clip(np.round(grey), 0, 255).astype(np.uint8).repeat(3, axis=2))
+    assert found.noise == pytest.approx(6.0 if shape[0] > 2 else 0.0, rel=0.05)
+    assert (found.warmth, found.tint, found.saturated) == (0.0, 0.0, 0.0)
+
+
 def test_statistics_of_a_large_image_are_those_of_its_averages() -> None:
     small = np.random.default_rng(1).integers(0, 255, (128, 256, 1), dtype=np.uint8).repeat(3, axis=2)
     large = small.repeat(4, axis=0).repeat(4, axis=1)
-    assert statistics(large) == statistics(small)
+    of_large, of_small = statistics(large), statistics(small)
+    assert (of_large.mean, of_large.contrast, of_large.sharpness) == (
+        of_small.mean,
+        of_small.contrast,
+        of_small.sharpness,
+    )
+    assert of_large.saturated == pytest.approx(of_small.saturated, abs=0.01)
     assert statistics(np.zeros((1, 5000, 3), np.uint8)).mean == 0.0
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -32,11 +33,11 @@ def parts(rng: np.random.Generator, images: int, *, noise: str = "normal", shift
 
 
 def reference_of(table: Array) -> DriftReference:
-    return DriftReference(**{name: tuple(column) for name, column in zip(SIGNALS, table.T.tolist(), strict=True)})
+    return msgspec.convert(dict(zip(SIGNALS, table.T.tolist(), strict=True)), DriftReference)
 
 
 def signals_of(row: Array) -> Signals:
-    return Signals(**dict(zip(SIGNALS, row.tolist(), strict=True)))
+    return msgspec.convert(dict(zip(SIGNALS, row.tolist(), strict=True)), Signals)
 
 
 def alarms(

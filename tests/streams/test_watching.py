@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -37,7 +38,7 @@ def row(rng: np.random.Generator, *, bulk: float = 0.0, peak: float = 0.0) -> di
 def reference(_line: str = "tiles", version: int = 1) -> DriftReference:
     rng = np.random.default_rng(100 + version)
     rows = [row(rng) for _ in range(60)]
-    return DriftReference(**{name: tuple(each[name] for each in rows) for name in SIGNALS})
+    return msgspec.convert({name: tuple(each[name] for each in rows) for name in SIGNALS}, DriftReference)
 
 
 def verdicts(first: int, images: int, *, line: str = "tiles", version: int = 1, bulk: float = 0.0) -> list[Message]:
@@ -47,7 +48,7 @@ def verdicts(first: int, images: int, *, line: str = "tiles", version: int = 1, 
         Verdict(
             line=line, image_id=f"{line}-{at}", version=version, score=5.0, threshold=9.0, threshold_revision=1,
             flagged=False,
-            signals=Signals(**row(rng, bulk=bulk)), taken_at=float(at), judged_at=float(at), latency_ms=1.0,
+            signals=msgspec.convert(row(rng, bulk=bulk), Signals), taken_at=float(at), judged_at=float(at), latency_ms=1.0,
             image_key=f"images/{line}/{at}.png",
         )
         for at in range(first, first + images)
