@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 import urllib3
 from minio import Minio
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.pool import NullPool
 
 from streams.kafka_address import KafkaAddress
@@ -94,3 +94,8 @@ def postgresql_database() -> Iterator[str]:
     yield url.set(database=name).render_as_string(hide_password=False)
     with engine.connect() as connection:
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def tables_of(url: str) -> set[str]:
+    """The tables of a database."""
+    return set(inspect(create_engine(url, poolclass=NullPool)).get_table_names())
