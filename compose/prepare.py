@@ -1,4 +1,4 @@
-"""Before the services start: the bucket of DRIFTLINE_STORE and Dagster's databases, where there are none. Run by compose.yaml, once."""
+"""Before the services start: the bucket of DRIFTLINE_STORE and Dagster's tables, where there are none. Run by compose.yaml, once."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 from minio import Minio
 from minio.error import S3Error
 
-from orchestration.supervise import MAKE_DATABASES
+from orchestration.dagster_instance import MAKE_DATABASES
 
 OURS_ALREADY = "BucketAlreadyOwnedByYou"
 
@@ -40,7 +40,7 @@ def main() -> None:
     )
     print("bucket made" if made else "bucket is there")
     subprocess.run((sys.executable, "-c", MAKE_DATABASES), check=True)
-    print("Dagster's databases are there")
+    print("Dagster's tables are there")
 
 
 if __name__ == "__main__":

@@ -232,8 +232,13 @@ class S3Store:
             answer = self._ask("PUT", _PROBE, b"whether writes are conditional here", condition)
             if answer.code == "NoSuchBucket":
                 raise InvalidInput(f"{url}: there is no bucket {self._bucket}; make it first")
+            if answer.code == "AccessDenied":
+                raise InvalidInput(
+                    f"{url}: these keys may not write into bucket {self._bucket} ({answer.code}); let them put objects there, "
+                    "or give others in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                )
             if answer.status in (400, 401, 403):
-                raise InvalidInput(f"{url}: {answer.code}; check the keys, the region, and that they may write")
+                raise InvalidInput(f"{url}: {answer.code}; check the keys and the region")
             if answer.status not in held:
                 raise InvalidInput(
                     f"{url}: a write on condition ({', '.join(condition)}) was answered {answer.status}; "

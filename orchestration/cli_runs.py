@@ -9,11 +9,13 @@ from pathlib import Path
 import click
 import msgspec
 
+from detectors.store import open_store
 from orchestration.console import DONE, NO, Answer, Console, command
 from orchestration.options import settings
 from orchestration.supervise import Supervisor, dagster_parts, dashboard_part, worker_parts
 from orchestration.workers import stop_on_signals
 from streams.buses import open_bus
+from streams.ledger import Ledger
 from streams.settings import Settings
 
 RETENTION_LOOK_S = 3600.0
@@ -33,10 +35,11 @@ def up(console: Console) -> Answer:
     here = settings()
     stop = threading.Event()
     stop_on_signals(stop)
-    parts = (*worker_parts(), *dagster_parts(here.home, web=True), dashboard_part())
+    parts = (*worker_parts(), *dagster_parts(here, web=True), dashboard_part())
     supervisor = Supervisor(here, parts, console.say)
-    supervisor.start()
+    _try_out(here)
     try:
+        supervisor.start()
         for part in parts:
             console.say(f"{part.name:15} {part.address or part.health or 'started'}")
         console.say(f"home: {here.home}; logs beside it in logs/; Ctrl-C stops everything in order")
@@ -99,6 +102,13 @@ def doctor(console: Console) -> Answer:
     findings = examine(settings())
     text = "\n".join(f"{'ok   ' if each.well else 'WRONG'} {each.part}: {each.words}" for each in findings)
     return Answer({"findings": findings}, text, DONE if all(each.well for each in findings) else NO)
+
+
+def _try_out(here: Settings) -> None:
+    """Raise what is wrong with the store, the bus or the ledger, before parts are started that would end for it again and again."""
+    open_store(here.store)
+    open_bus(here.bus).lag("scorer", ("images",))
+    Ledger.open(here.ledger).close()
 
 
 def _keep_retention(here: Settings, stop: threading.Event) -> None:

@@ -72,7 +72,7 @@ def write_line(settings: Settings, line: str, config: LineConfig) -> None:
 @contextmanager
 def running(stage: Stage, *, dashboard: bool) -> Iterator[Supervisor]:
     """The installation's processes, started and supervised; stopped in order at the end. `wait_ready` says when they are up."""
-    parts = (*worker_parts(), *dagster_parts(stage.settings.home, web=dashboard))
+    parts = (*worker_parts(), *dagster_parts(stage.settings, web=dashboard))
     supervisor = Supervisor(stage.settings, (*parts, dashboard_part()) if dashboard else parts, stage.story.say)
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(supervisor, stage.story, stop), name="supervisor")

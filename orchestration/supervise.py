@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestration.dagster_instance import make_databases, write_configuration
 from streams.settings import Settings
 
 LOOPBACK = "127.0.0.1"
@@ -72,12 +73,10 @@ def _worker_part(name: str, health: str) -> Part:
     return Part(name, command, health=f"http://{health}/healthz")
 
 
-def dagster_parts(home: Path, *, web: bool) -> tuple[Part, ...]:
+def dagster_parts(settings: Settings, *, web: bool) -> tuple[Part, ...]:
     """Dagster's code server, daemon and (with `web`) page; writes the instance's configuration under `home`/dagster."""
-    folder = home / "dagster"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = write_configuration(settings)
     code_port, web_port = free_port(), free_port()
-    (folder / "dagster.yaml").write_text(DAGSTER_YAML)
     (folder / "workspace.yaml").write_text(
         f"load_from:\n  - grpc_server:\n      host: {LOOPBACK}\n      port: {code_port}\n      location_name: driftline\n"
     )
@@ -123,29 +122,6 @@ def dashboard_part() -> Part:
     return Part("dashboard", (*command, *flags), address=f"http://{LOOPBACK}:{port}", port=port)
 
 
-DAGSTER_YAML = """\
-telemetry:
-  enabled: false
-concurrency:
-  runs:
-    max_concurrent_runs: 1
-run_coordinator:
-  module: dagster.core.run_coordinator
-  class: QueuedRunCoordinator
-  config:
-    dequeue_interval_seconds: 1
-"""
-
-
-MAKE_DATABASES = """\
-import dagster
-with dagster.DagsterInstance.get() as instance:
-    instance.get_runs_count()
-    instance.all_instigator_state()
-    instance.event_log_storage.get_maximum_record_id()
-"""
-
-
 @dataclass
 class Supervisor:
     """Runs parts until told to stop. `tell` hears one line about everything that matters."""
@@ -163,7 +139,7 @@ class Supervisor:
             if part not in dagster:
                 self._start(part)
         if dagster:
-            self._prepare_dagster()
+            make_databases(self.settings, child_environ(os.environ, self.settings))
         for part in dagster:
             self._start(part)
 
@@ -217,12 +193,6 @@ class Supervisor:
 
     def _start(self, part: Part) -> None:
         self._running[part.name] = _Running(part, self._spawn(part), time.monotonic())
-
-    def _prepare_dagster(self) -> None:
-        """Make Dagster's databases once, before several of its processes would do so at the same moment and fail."""
-        if not (self.settings.home / "dagster" / "history").exists():
-            environ = child_environ(os.environ, self.settings)
-            subprocess.run((sys.executable, "-c", MAKE_DATABASES), env=environ, check=True, stdin=subprocess.DEVNULL)
 
     def _note_death(self, running: _Running, status: int) -> None:
         steady = time.monotonic() - running.started_at > STEADY_AFTER_S

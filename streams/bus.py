@@ -4,7 +4,7 @@ Delivery is at least once. A consumer commits only what was flushed before; a co
 on commit and must drop what it was doing: another one has it, or it comes again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,9 @@ from detectors.errors import DriftlineError
 from streams.messages import Message, encode, headers_of
 
 Headers = tuple[tuple[str, bytes], ...]
+
+MOST_POLLED_BYTES = 32 << 20
+"""What a poll gives at most: a batch of the largest messages must not take the memory of hundreds."""
 
 
 class Fenced(DriftlineError):
@@ -29,6 +32,12 @@ class Record:
     headers: Headers
     value: bytes
     appended_at: float
+
+    @property
+    def size_bytes(self) -> int:
+        """Of key, headers and value."""
+        headers = sum(len(name) + len(value) for name, value in self.headers)
+        return len(self.key or b"") + headers + len(self.value)
 
     def header(self, name: str) -> str | None:
         """The text of a header, None if absent or not UTF-8.
@@ -65,8 +74,9 @@ class Consumer(Protocol):
     def owned(self) -> frozenset[tuple[str, int]]:
         """The partitions, (topic, number), from which the next poll may read."""
 
-    def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
-        """The next records of the owned partitions, at most `max_records`; empty after `timeout_s` without one.
+    def poll(self, *, max_records: int, timeout_s: float, max_bytes: int = MOST_POLLED_BYTES) -> Sequence[Record]:
+        """The next records of the owned partitions, at most `max_records` and `max_bytes` (a larger one comes alone); empty after
+        `timeout_s` without one.
 
         Also keeps this consumer's membership alive. Records come again only after `rewind` or a change of owner.
         """
@@ -97,6 +107,22 @@ class Bus(Protocol):
 
     def expire(self, now: float) -> int:
         """Delete messages older than their topic's retention, where the log does not do so by itself; how many went."""
+
+
+def within(records: Iterable[Record], max_bytes: int) -> list[Record]:
+    """The first of `records`, as many as hold `max_bytes` together, but always one.
+
+    >>> three = [Record("images", 0, number, None, (), bytes(100), 0.0) for number in range(3)]
+    >>> [len(within(three, max_bytes)) for max_bytes in (1, 200, 1000)]
+    [1, 2, 3]
+    """
+    taken: list[Record] = []
+    for record in records:
+        max_bytes -= record.size_bytes
+        if taken and max_bytes < 0:
+            break
+        taken.append(record)
+    return taken
 
 
 def publish(producer: Producer, message: Message, *, source: str, at: float) -> None:

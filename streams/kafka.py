@@ -21,7 +21,7 @@ from kafka.structs import OffsetAndMetadata
 
 from detectors.errors import InvalidInput, Unavailable
 from streams import topics as table
-from streams.bus import Fenced, Headers, Record
+from streams.bus import MOST_POLLED_BYTES, Fenced, Headers, Record, within
 from streams.kafka_address import KafkaAddress
 from streams.kafka_client import OPEN_S, admin_of, listening, options_of, translated
 from streams.kafka_tolerance import header_name, tolerate_header_names
@@ -37,6 +37,8 @@ LONGEST_BATCH_S = 600.0
 MOST_FETCHED_BYTES = 32 << 20
 """What a broker may send ahead of the work; beyond that, images wait on the brokers."""
 FEW_BYTES = 64 << 10
+TAKE_PART_S = 0.1
+"""How long a poll lasts that is there for the group rather than for records."""
 
 
 class KafkaBus:
@@ -188,6 +190,7 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
         self._address = address
         self._in_hand: dict[Slot, tuple[int, int]] = {}
         self._gone: set[Slot] = set()
+        self._ahead: list[Record] = []  # read and not given away yet, since the poll was full of bytes
         session_ms = int(1000 * session_timeout_s)
         member = f"{address.prefix}{group}-{address.member}" if address.member else None
         with translated(address), listening(address):
@@ -214,22 +217,21 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
         """The partitions that are this member's now."""
         return frozenset(self._slot(part) for part in self._client.assignment())
 
-    def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
+    def poll(self, *, max_records: int, timeout_s: float, max_bytes: int = MOST_POLLED_BYTES) -> Sequence[Record]:
         """The next records of the owned partitions, in order within each; empty after `timeout_s` without one."""
         if max_records < 1:
             raise InvalidInput(f"max_records is {max_records}; ask for at least 1")
-        found = self._poll(timeout_s=timeout_s, max_records=max_records)
-        for part, records in found.items():
-            first, _ = self._in_hand.get(self._slot(part), (records[0].offset, 0))
-            self._in_hand[self._slot(part)] = first, records[-1].offset + 1
-        return [
-            Record(
-                each.topic[len(self._address.prefix) :], each.partition, each.offset, each.key,
-                tuple((header_name(name), value or b"") for name, value in each.headers), each.value or b"", each.timestamp / 1000,
-            )
-            for records in found.values()
-            for each in records
-        ]  # fmt: skip
+        # While something lies here one more is read for each that goes: the client must be polled, and memory must not grow.
+        asked = (min(timeout_s, TAKE_PART_S), 1) if self._ahead else (timeout_s, max_records)
+        found = self._poll(*asked)
+        self._ahead += [self._record(each) for records in found.values() for each in records]
+        taken = within(self._ahead[:max_records], max_bytes)
+        del self._ahead[: len(taken)]
+        for record in taken:
+            slot = record.topic, record.partition
+            first, _ = self._in_hand.get(slot, (record.offset, 0))
+            self._in_hand[slot] = first, record.offset + 1
+        return taken
 
     def commit(self, offsets: Mapping[Slot, int]) -> None:
         """Make `{(topic, partition): next offset}` the group's position.
@@ -248,8 +250,10 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
 
     def rewind(self) -> None:
         """Go back to the committed offsets: what was read and not committed comes again."""
-        for slot, (first, _) in self._in_hand.items():
+        unread = {(record.topic, record.partition): record.offset for record in reversed(self._ahead)}
+        for slot, first in (unread | {slot: first for slot, (first, _) in self._in_hand.items()}).items():
             self._client.seek(self._part(slot), first)
+        self._ahead.clear()
         self._in_hand.clear()
         self._gone.clear()
 
@@ -260,7 +264,9 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Called by the client between polls: what was in hand of these partitions is another's now."""
-        gone = self._in_hand.keys() & {self._slot(part) for part in revoked}
+        slots = {self._slot(part) for part in revoked}
+        self._ahead = [record for record in self._ahead if (record.topic, record.partition) not in slots]
+        gone = self._in_hand.keys() & slots
         self._gone |= gone
         for slot in gone:
             del self._in_hand[slot]
@@ -271,6 +277,12 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
     def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
         """Called by the client after this member was put out of the group."""
         self.on_partitions_revoked(lost)
+
+    def _record(self, found: ConsumerRecord) -> Record:
+        return Record(
+            found.topic[len(self._address.prefix) :], found.partition, found.offset, found.key,
+            tuple((header_name(name), value or b"") for name, value in found.headers), found.value or b"", found.timestamp / 1000,
+        )  # fmt: skip
 
     def _commit(self, offsets: Mapping[Slot, int]) -> None:
         """Commit; while the group is being divided anew, wait for it: what stays ours may be committed afterwards."""
@@ -292,12 +304,12 @@ class KafkaConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-p
         """Take part in the division of the group, reading nothing."""
         before = self._client.assignment()
         self._client.pause(*before)
-        fresh = self._poll(timeout_s=0.1, max_records=1)
+        fresh = self._poll(TAKE_PART_S, 1)
         for part, records in fresh.items():
             self._client.seek(part, records[0].offset)
         self._client.resume(*(before & self._client.assignment()))
 
-    def _poll(self, *, timeout_s: float, max_records: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+    def _poll(self, timeout_s: float, max_records: int) -> dict[TopicPartition, list[ConsumerRecord]]:
         coordinator = self._client._coordinator
         if coordinator.rebalance_in_progress():
             # kafka-python 3.0.12 forgets a join that was under way when a poll ended, if what had asked for it is settled meanwhile:

@@ -35,12 +35,21 @@ def open_engine(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
     A writer waits at most `busy_timeout_s` seconds for the others. Raises InvalidInput for a URL that can be no ledger,
     Unavailable where the disk is full.
     """
-    if url.startswith("postgresql"):
+    if on_postgresql(url):
         return _postgresql(url, busy_timeout_s)
     engine = create_engine(_sqlite_url(url), poolclass=NullPool, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def on_postgresql(url: str) -> bool:
+    """Whether the ledger at `url` lies in a PostgreSQL database.
+
+    >>> on_postgresql("sqlite:///ledger.sqlite")
+    False
+    """
+    return url.startswith("postgresql")
 
 
 def shown(url: str) -> str:
@@ -81,7 +90,7 @@ def refusal(error: exc.DBAPIError, url: str) -> DriftlineError:
     """What an error at opening means: wrong for ever, or away for now."""
     words = str(error.orig)
     sqlstate = getattr(error.orig, "sqlstate", None)
-    if url.startswith("postgresql"):
+    if on_postgresql(url):
         refused = sqlstate in _REFUSALS or any(said in words for said in ("authentication failed", "does not exist"))
         if isinstance(error, exc.OperationalError) and not refused:
             return Unavailable(f"ledger {shown(url)} does not answer: {words}; it is tried again")

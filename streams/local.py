@@ -13,15 +13,16 @@ import sqlite3
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 
 from detectors.errors import InvalidInput
 from streams import topics as table
-from streams.bus import Fenced, Headers, Record
+from streams.bus import MOST_POLLED_BYTES, Fenced, Headers, Record, within
 from streams.membership import Lease, Member, Plan, Process, Slot, plan
 from streams.sqlite_log import LAG, Entry, append, connect, expire, prepare, records_from, transaction, translated
 
@@ -157,7 +158,7 @@ class LocalConsumer:
         """The partitions that are this member's now, as it last saw."""
         return frozenset(self._next.keys() - self._leaving)
 
-    def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
+    def poll(self, *, max_records: int, timeout_s: float, max_bytes: int = MOST_POLLED_BYTES) -> Sequence[Record]:
         """The next records of the owned partitions, in order within each; empty after `timeout_s` without one."""
         if max_records < 1:
             raise InvalidInput(f"max_records is {max_records}; ask for at least 1")
@@ -165,7 +166,7 @@ class LocalConsumer:
         with translated():
             while True:
                 self._keep_membership()
-                records = self._read(max_records)
+                records = self._read(max_records, max_bytes)
                 left = deadline - time.monotonic()
                 if records or left <= 0:
                     return records
@@ -206,21 +207,24 @@ class LocalConsumer:
             partition = f"{slot[0]}/{slot[1]} of group {self._group}"
             raise Fenced(f"{partition} is no longer this consumer's; drop its records and poll on")
 
-    def _read(self, max_records: int) -> list[Record]:
+    def _read(self, max_records: int, max_bytes: int) -> list[Record]:
         """Records of owned partitions, beginning with another one each time, so that a busy partition starves none."""
         version = int(self._db.execute("PRAGMA data_version").fetchone()[0])
         if version == self._nothing_at:
             return []
-        records: list[Record] = []
-        slots = sorted(self._next.keys() - self._leaving)
         self._turn += 1
-        for index in range(len(slots)):
-            slot = slots[(self._turn + index) % len(slots)]
-            if len(records) < max_records:
-                records += records_from(self._db, slot, self._next[slot], max_records - len(records))
+        with closing(self._ahead(max_records)) as ahead:
+            records = within(islice(ahead, max_records), max_bytes)
         self._next.update({(record.topic, record.partition): record.offset + 1 for record in records})
         self._nothing_at = None if records else version
         return records
+
+    def _ahead(self, max_records: int) -> Generator[Record]:
+        """What lies ahead in the owned partitions, at most `max_records` of each, read as it is asked for."""
+        slots = sorted(self._next.keys() - self._leaving)
+        for index in range(len(slots)):
+            slot = slots[(self._turn + index) % len(slots)]
+            yield from records_from(self._db, slot, self._next[slot], max_records)
 
     def _keep_membership(self) -> None:
         """Look at the group every CHECK_S (sooner under a short session timeout), and write only what has to change."""

@@ -7,7 +7,7 @@ offsets go on after retention has emptied it. `members` and `positions` belong t
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -79,13 +79,13 @@ def append(db: sqlite3.Connection, entries: Sequence[Entry], *, at: float) -> No
     db.executemany("INSERT OR REPLACE INTO ends VALUES (?, ?, ?)", rows)
 
 
-def records_from(db: sqlite3.Connection, slot: Slot, offset: int, limit: int) -> list[Record]:
-    """The records of a partition from `offset` on, at most `limit`."""
-    rows = db.execute(RECORDS, (*slot, offset, limit)).fetchall()
-    return [
-        Record(topic, partition, number, key, msgspec.msgpack.decode(headers, type=Headers), value, appended_at)
-        for topic, partition, number, key, headers, value, appended_at in rows
-    ]
+def records_from(db: sqlite3.Connection, slot: Slot, offset: int, limit: int) -> Generator[Record]:
+    """The records of a partition from `offset` on, at most `limit`, each read when it is asked for; close it in the end."""
+    with closing(db.execute(RECORDS, (*slot, offset, limit))) as rows:
+        for topic, partition, number, key, headers, value, appended_at in rows:
+            yield Record(
+                topic, partition, number, key, msgspec.msgpack.decode(headers, type=Headers), value, appended_at
+            )
 
 
 def expire(db: sqlite3.Connection, slot: Slot, before: float) -> int:

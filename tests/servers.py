@@ -13,7 +13,9 @@ from uuid import uuid4
 import pytest
 import urllib3
 from minio import Minio
-from sqlalchemy import create_engine, make_url
+from minio.credentials.providers import StaticProvider
+from minio.minioadmin import MinioAdmin
+from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.pool import NullPool
 
 from streams.kafka_address import KafkaAddress
@@ -38,6 +40,27 @@ def s3_bucket(server: str) -> str:
     with urllib3.PoolManager() as pool:
         Minio(parts.netloc, *keys, secure=parts.scheme == "https", http_client=pool).make_bucket(bucket)
     return f"s3://{bucket}?endpoint={known[server]}"
+
+
+@contextmanager
+def s3_reader(server: str) -> Iterator[tuple[str, str]]:
+    """The keys of a user of a MinIO server who may read and not write, gone at the end; skips the test where it is not started."""
+    known = dict(pair.split("=", 1) for pair in os.environ.get(S3, "").split())
+    if server not in known:
+        pytest.skip(f"no S3 server {server}: `make services` starts it, `make test` finds it ({S3})")
+    endpoint = urlsplit(known[server])
+    ours = StaticProvider(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+    key, secret = f"reader-{uuid4().hex[:8]}", uuid4().hex
+    with urllib3.PoolManager() as pool:
+        admin = MinioAdmin(
+            endpoint=endpoint.netloc, credentials=ours, secure=endpoint.scheme == "https", http_client=pool
+        )
+        admin.user_add(key, secret)
+        try:
+            admin.attach_policy(["readonly"], user=key)
+            yield key, secret
+        finally:
+            admin.user_remove(key)
 
 
 KAFKA = "DRIFTLINE_TEST_KAFKA"
@@ -94,3 +117,8 @@ def postgresql_database() -> Iterator[str]:
     yield url.set(database=name).render_as_string(hide_password=False)
     with engine.connect() as connection:
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def tables_of(url: str) -> set[str]:
+    """The tables of a database."""
+    return set(inspect(create_engine(url, poolclass=NullPool)).get_table_names())

@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from detectors.store import open_store
-from orchestration.supervise import DAGSTER_YAML, dashboard_part
+from orchestration.dagster_instance import ON_POSTGRESQL
+from orchestration.supervise import dashboard_part
 from streams.ledger import Ledger
 from tests.compose.test_environment import example
 from tests.compose.tools import COMPOSE, ROOT, composed
-from tests.servers import S3, postgresql_database, s3_bucket
+from tests.servers import S3, postgresql_database, s3_bucket, tables_of
 
 SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "POSTGRES_PASSWORD", "GRAFANA_PASSWORD")
 WORKERS = ("score", "watch", "record")
@@ -112,7 +113,7 @@ def test_the_dashboard_runs_as_it_does_without_containers(services: Mapping[str,
 
 
 def test_dagster_is_configured_as_it_is_without_containers() -> None:
-    assert (COMPOSE / "dagster" / "dagster.yaml").read_text() == DAGSTER_YAML
+    assert (COMPOSE / "dagster" / "dagster.yaml").read_text() == ON_POSTGRESQL
 
 
 def test_every_file_that_is_mounted_or_copied_is_there(services: Mapping[str, Any]) -> None:
@@ -135,15 +136,16 @@ def prepare(**environ: str) -> str:
     return subprocess.run(command, env=known, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-def test_preparing_makes_bucket_and_databases_once(tmp_path: Path) -> None:
+def test_preparing_makes_bucket_and_tables_once(tmp_path: Path) -> None:
     s3_bucket("versitygw")  # skips where there is no server
     known = dict(pair.split("=", 1) for pair in os.environ[S3].split())
     store = f"s3://prepared-{os.getpid()}?endpoint={known['versitygw']}"
-    (tmp_path / "dagster.yaml").write_text(DAGSTER_YAML)
-    environ = {"DRIFTLINE_STORE": store, "DAGSTER_HOME": str(tmp_path)}
-    assert prepare(**environ) == "bucket made\nDagster's databases are there\n"
-    assert (tmp_path / "history").is_dir()
-    assert prepare(**environ) == "bucket is there\nDagster's databases are there\n"
+    (tmp_path / "dagster.yaml").write_text(ON_POSTGRESQL)
+    with postgresql_database() as ledger:
+        environ = {"DRIFTLINE_STORE": store, "DRIFTLINE_LEDGER": ledger, "DAGSTER_HOME": str(tmp_path)}
+        assert prepare(**environ) == "bucket made\nDagster's tables are there\n"
+        assert "runs" in tables_of(ledger)
+        assert prepare(**environ) == "bucket is there\nDagster's tables are there\n"
     open_store(store).put("a", b"b")
 
 

@@ -13,7 +13,7 @@ from detectors.errors import Conflict, InvalidInput, Unavailable
 from detectors.s3_store import S3Store
 from detectors.store import open_store
 from tests.detectors.store_contract import StoreContract
-from tests.servers import s3_bucket
+from tests.servers import s3_bucket, s3_reader
 
 SERVERS = ("versitygw", "minio")
 
@@ -66,6 +66,19 @@ def test_wrong_keys_are_refused_without_showing_them(address: str, monkeypatch: 
     with pytest.raises(InvalidInput, match="check the keys") as found:
         open_store(address)
     assert "wrong-and-secret" not in str(found.value)
+
+
+def test_keys_that_may_only_read_are_refused_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On MinIO; versitygw, as we start it, knows one user, who may do everything."""
+    url = s3_bucket("minio")
+    open_store(url).put("a", b"1")
+    with s3_reader("minio") as (key, secret):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+        with pytest.raises(InvalidInput, match=f"may not write into bucket {urlsplit(url).netloc}.*let them") as found:
+            open_store(url)
+    assert url in str(found.value)
+    assert secret not in str(found.value)
 
 
 def test_missing_keys_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,15 +61,19 @@ def kill_scorer_amid_work(supervisor: Supervisor, ledger: Ledger) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("real", [False, True], ids=["embedded", "kafka-s3-postgresql"])
-def test_killed_parts_lose_nothing_and_repeat_nothing(tmp_path: Path, real: bool) -> None:
-    """On the embedded default, and on Kafka, an S3 server and PostgreSQL."""
+def test_killed_parts_lose_nothing_and_repeat_nothing(
+    tmp_path: Path, real: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the embedded default, and on Kafka, an S3 server and PostgreSQL, where Dagster's runs lie too."""
     with ExitStack() as servers:
         places = {"DRIFTLINE_HOME": str(tmp_path / "home")}
         if real:
             places["DRIFTLINE_BUS"] = servers.enter_context(kafka_bus())
             places["DRIFTLINE_STORE"] = s3_bucket("versitygw")
             places["DRIFTLINE_LEDGER"] = servers.enter_context(postgresql_database())
-        killed_parts_lose_nothing_and_repeat_nothing(Settings.from_environ(places))
+        settings = Settings.from_environ(places)
+        monkeypatch.setenv("DRIFTLINE_LEDGER", settings.ledger)  # for the instance that is opened here
+        killed_parts_lose_nothing_and_repeat_nothing(settings)
 
 
 def killed_parts_lose_nothing_and_repeat_nothing(settings: Settings) -> None:

@@ -1,17 +1,21 @@
 """The main job on real images: a real change of light, noticed, retrained blind, proved, swapped in. Everything as processes.
 
-One replay of `tests/scenarios/magnetic_tile_step.toml` at its real speed (eight minutes or so), then each promise on its report. On the
-embedded default, or on what DRIFTLINE_BUS, DRIFTLINE_STORE and DRIFTLINE_LEDGER name (a fresh bus, bucket and database).
+Replays of `tests/scenarios/magnetic_tile_step.toml`, then each promise on their reports: on the embedded default at the line's real speed
+(eight minutes or so); on Kafka, an S3 server and PostgreSQL, Dagster's runs there too, at four times that (some three minutes).
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pytest
 
@@ -20,8 +24,11 @@ from detectors.store import open_store
 from streams.ledger import Ledger
 from streams.settings import Settings
 from tests.scenarios.table import defects_of, flagged, good_even_of
+from tests.servers import kafka_bus, postgresql_database, s3_bucket, tables_of
 
-SCENARIO = Path(__file__).parents[1] / "scenarios" / "magnetic_tile_step.toml"
+SCENARIOS = Path(__file__).parents[1] / "scenarios"
+SCENARIO = SCENARIOS / "magnetic_tile_step.toml"
+RATE, FASTER = "rate = 2", "rate = 8"
 LIMIT_S = 1500
 
 pytestmark = [
@@ -40,31 +47,55 @@ class Replayed:
 
     report: dict[str, Any]
     settings: Settings
+    on_servers: bool
 
     def phase(self, name: str) -> dict[str, Any]:
         return next(each for each in self.report["phases"] if each["name"] == name)
 
 
-@pytest.fixture(scope="module")
-def replayed(tmp_path_factory: pytest.TempPathFactory) -> Replayed:
+@pytest.fixture(scope="module", params=[False, True], ids=["embedded", "kafka-s3-postgresql"])
+def replayed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replayed]:
     folder = tmp_path_factory.mktemp("main-job")
-    report, home = folder / "r.json", folder / "home"
-    command = [
-        sys.executable,
-        "-m",
-        "orchestration",
-        "replay",
-        str(SCENARIO),
-        "--report",
-        str(report),
-        "--home",
-        str(home),
-        "--servers",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    with ExitStack() as servers:
+        places = places_on(servers) if request.param else {}
+        scenario = faster(folder) if request.param else SCENARIO
+        report = replay(scenario, folder, places)
+        settings = Settings.from_environ({**places, "DRIFTLINE_HOME": str(folder / "home")})
+        yield Replayed(report, settings, on_servers=request.param)
+
+
+def places_on(servers: ExitStack) -> dict[str, str]:
+    """A fresh bus, bucket and database on real servers; skips where one is not started."""
+    return {
+        "DRIFTLINE_BUS": servers.enter_context(kafka_bus()),
+        "DRIFTLINE_STORE": s3_bucket("minio"),
+        "DRIFTLINE_LEDGER": servers.enter_context(postgresql_database()),
+    }
+
+
+def faster(folder: Path) -> Path:
+    """The scenario at a higher rate, all else as it is."""
+    shutil.copytree(SCENARIOS / "lists", folder / "lists")
+    text = SCENARIO.read_text()
+    assert RATE in text
+    path = folder / SCENARIO.name
+    path.write_text(text.replace(RATE, FASTER))
+    return path
+
+
+def replay(scenario: Path, folder: Path, places: Mapping[str, str]) -> dict[str, Any]:
+    """The report of a replay whose home is under `folder`."""
+    report = folder / "r.json"
+    command = [sys.executable, "-m", "orchestration", "replay", str(scenario), "--report", str(report)]
+    options = ["--home", str(folder / "home"), *(["--servers"] if places else [])]
+    environ = {**os.environ, **places}
+    done = subprocess.run(
+        [*command, *options], env=environ, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
     print(done.stdout[-6000:], done.stderr[-2000:])  # noqa: T201  shown where a promise is not kept
     assert done.returncode == 0
-    return Replayed(json.loads(report.read_text()), Settings.from_environ({**os.environ, "DRIFTLINE_HOME": str(home)}))
+    read: dict[str, Any] = json.loads(report.read_text())
+    return read
 
 
 def test_nothing_is_lost_and_nothing_doubled(replayed: Replayed) -> None:
@@ -129,3 +160,13 @@ def test_recall_does_not_fall_beyond_chance(replayed: Replayed) -> None:
     rng = np.random.default_rng(0)
     differences = [rng.choice(after, len(after)).mean() - rng.choice(before, len(before)).mean() for _ in range(2000)]
     assert np.quantile(differences, 0.975) >= 0, (before.mean(), after.mean())
+
+
+def test_dagster_kept_its_two_runs_where_the_ledger_is(replayed: Replayed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRIFTLINE_LEDGER", replayed.settings.ledger)
+    folder = replayed.settings.home / "dagster"
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.SUCCESS] * 2
+    assert (folder / "history").exists() != replayed.on_servers
+    if replayed.on_servers:
+        assert {"runs", "event_logs", "job_ticks", "alembic_version", "verdicts"} <= tables_of(replayed.settings.ledger)

@@ -197,6 +197,50 @@ class BusContract:
             drain(consumer, 30 - drained)
             assert list(consumer.poll(max_records=4, timeout_s=0.0)) == []
 
+    def test_a_poll_of_large_messages_is_cut_by_their_bytes(self, bus: Bus) -> None:
+        sent = [(KEYS[number % 4], bytes([number]) * (3 << 20)) for number in range(12)]
+        with closing(bus.producer()) as producer:
+            for key, value in sent:
+                producer.send("images", key=key, value=value)
+            producer.flush()
+        polls: list[Sequence[Record]] = []
+        with closing(bus.consumer("group", ["images"])) as consumer:
+
+            def take(max_bytes: int) -> None:
+                if records := consumer.poll(max_records=50, timeout_s=0.5, max_bytes=max_bytes):
+                    polls.append(records)
+
+            take_some, take_one = partial(take, 7 << 20), partial(take, 1)
+            until(lambda: sum(map(len, polls)) >= 6, take_some)
+            consumer.rewind()
+            polls.clear()
+            until(lambda: sum(map(len, polls)) >= 6, take_some)
+            assert {len(records) for records in polls} <= {1, 2}
+            singles = len(polls)
+            until(lambda: sum(map(len, polls)) >= len(sent), take_one)
+            assert {len(records) for records in polls[singles:]} == {1}, "one that is larger comes alone"
+            taken = [record for records in polls for record in records]
+            for key in KEYS[:4]:
+                assert [r.value for r in taken if r.key == key] == [value for other, value in sent if other == key]
+            consumer.commit(positions(taken))
+        assert bus.lag("group", ["images"]) == 0
+
+    def test_a_partition_of_large_messages_starves_none(self, bus: Bus) -> None:
+        append(bus, [str(number) for number in range(24)])
+        with closing(bus.producer()) as producer:
+            for _ in range(20):
+                producer.send("images", key=KEYS[0], value=bytes(1 << 20))
+            producer.flush()
+        seen: list[set[int]] = []
+        with closing(bus.consumer("group", ["images"])) as consumer:
+
+            def turn() -> None:
+                if records := consumer.poll(max_records=50, timeout_s=0.5, max_bytes=1 << 20):
+                    seen.append({record.partition for record in records})
+
+            until(lambda: len(set().union(*seen)) == 8, turn)
+        assert len(seen) < 20, "before the large ones were all read"
+
     def test_groups_read_independently(self, bus: Bus) -> None:
         append(bus, ["a", "b", "c"])
         with closing(bus.consumer("one", ["images"])) as one:

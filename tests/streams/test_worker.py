@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from detectors.errors import InvalidInput, Unavailable
-from streams.bus import Bus, Consumer, Headers, Producer, Record, publish
+from streams.bus import MOST_POLLED_BYTES, Bus, Consumer, Headers, Producer, Record, publish
 from streams.local import LocalBus, partition_of
 from streams.messages import DeadLetter, Message, Review, decode, encode
 from streams.sqlite_log import append, connect, transaction
@@ -95,8 +95,8 @@ class Traced:
     def owned(self) -> frozenset[tuple[str, int]]:
         return self._consumer.owned
 
-    def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
-        return self._consumer.poll(max_records=max_records, timeout_s=timeout_s)
+    def poll(self, *, max_records: int, timeout_s: float, max_bytes: int = MOST_POLLED_BYTES) -> Sequence[Record]:
+        return self._consumer.poll(max_records=max_records, timeout_s=timeout_s, max_bytes=max_bytes)
 
     def commit(self, offsets: Mapping[tuple[str, int], int]) -> None:
         self._consumer.commit(offsets)

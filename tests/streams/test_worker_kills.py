@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.bus import Bus, Consumer, Headers, Producer, Record, publish
+from streams.bus import MOST_POLLED_BYTES, Bus, Consumer, Headers, Producer, Record, publish
 from streams.buses import open_bus
 from streams.messages import Collected, LineImage, decode
 from streams.worker import Effects, Worker
@@ -54,8 +54,8 @@ class TrappedConsumer:
     def owned(self) -> frozenset[tuple[str, int]]:
         return self._consumer.owned
 
-    def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
-        records = self._consumer.poll(max_records=max_records, timeout_s=timeout_s)
+    def poll(self, *, max_records: int, timeout_s: float, max_bytes: int = MOST_POLLED_BYTES) -> Sequence[Record]:
+        records = self._consumer.poll(max_records=max_records, timeout_s=timeout_s, max_bytes=max_bytes)
         if records:
             self._trap.pass_by("poll")
         return records

@@ -1,0 +1,70 @@
+"""Dagster's instance of an installation: its configuration, its databases, and its processes' command lines.
+
+On a SQLite ledger Dagster keeps its runs in SQLite too, and one at a time, since they would wait for one another. On PostgreSQL they lie
+in the ledger's database, and lines do not wait: two runs at once, though never two of one line.
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from streams.ledger_engine import on_postgresql
+from streams.settings import Settings
+
+_ALWAYS = """\
+telemetry:
+  enabled: false
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config:
+    dequeue_interval_seconds: 1
+concurrency:
+  runs:
+"""
+
+ON_SQLITE = f"""\
+{_ALWAYS}    max_concurrent_runs: 1
+"""
+
+ON_POSTGRESQL = f"""\
+{_ALWAYS}    max_concurrent_runs: 2
+    tag_concurrency_limits:
+      - key: driftline/line
+        value:
+          applyLimitPerUniqueValue: true
+        limit: 1
+storage:
+  custom:
+    module: orchestration.dagster_storage
+    class: LedgerDatabase
+    config:
+      ledger:
+        env: DRIFTLINE_LEDGER
+"""
+
+MAKE_DATABASES = """\
+import dagster
+with dagster.DagsterInstance.get() as instance:
+    instance.get_runs_count()
+    instance.all_instigator_state()
+    instance.event_log_storage.get_maximum_record_id()
+"""
+
+
+def write_configuration(settings: Settings) -> Path:
+    """Write the instance's dagster.yaml; its folder, which is to be DAGSTER_HOME."""
+    folder = settings.home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dagster.yaml").write_text(ON_POSTGRESQL if on_postgresql(settings.ledger) else ON_SQLITE)
+    return folder
+
+
+def make_databases(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Make Dagster's databases once, before several of its processes would do so at the same moment and fail.
+
+    `environ`: that of the processes.
+    """
+    if on_postgresql(settings.ledger) or not (settings.home / "dagster" / "history").exists():
+        subprocess.run((sys.executable, "-c", MAKE_DATABASES), env=environ, check=True, stdin=subprocess.DEVNULL)
