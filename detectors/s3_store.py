@@ -193,7 +193,7 @@ class S3Store:
         if answer.status in (200, 412) or absent:
             return answer
         raise Unavailable(
-            f"cannot {intent} in bucket {self._bucket}: {answer.code}; look at the store and its permissions"
+            f"cannot {intent} in bucket {self._bucket}: {answer.code}; look at the store, its permissions and our clock"
         )
 
     def _ask(
@@ -233,7 +233,9 @@ class S3Store:
             if answer.code == "NoSuchBucket":
                 raise InvalidInput(f"{url}: there is no bucket {self._bucket}; make it first")
             if answer.status in (400, 401, 403):
-                raise InvalidInput(f"{url}: {answer.code}; check the keys, the region, and that they may write")
+                raise InvalidInput(
+                    f"{url}: {answer.code}; check the keys, that they may write, the region, and our clock"
+                )
             if answer.status not in held:
                 raise InvalidInput(
                     f"{url}: a write on condition ({', '.join(condition)}) was answered {answer.status}; "
