@@ -1,7 +1,8 @@
 """Real servers on this machine, without containers: `make services` builds what is missing and starts it, `make services-down`
 ends it. Everything lies under `.services`: programs, data, logs, and `environment`, which tells tests where the servers are.
 
-`services.py stop NAME...` ends single servers and `start NAME...` brings them back where they were, for tests of outages.
+`services.py stop NAME...` ends single servers and `start NAME...` brings them back where they were, for tests of outages; `folder NAME...`
+says where their data lie.
 Uses the standard library only. Ports are free ones, of the loopback alone; keys are drawn once for this folder.
 """
 
@@ -98,7 +99,7 @@ SERVERS = (*S3_SERVERS, POSTGRESQL, *KAFKA)
 
 
 def main(command: str, names: Sequence[str]) -> int:
-    """`up`, `down`, or `stop` and `start` of single servers; the exit status."""
+    """`up`, `down`, or `stop`, `start` and `folder` of single servers; the exit status."""
     some = [server for server in SERVERS if server.name in names]
     if command == "start":
         start(some, _keys())
@@ -106,6 +107,10 @@ def main(command: str, names: Sequence[str]) -> int:
     if command == "stop":
         for server in some:
             stop(server)
+        return 0
+    if command == "folder":
+        for server in some:
+            print(data_of(server))
         return 0
     if command == "down":
         for server in SERVERS:
@@ -231,6 +236,8 @@ def launch(server: Server, keys: Mapping[str, str]) -> None:
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, user=server.user, cwd="/",
         )  # fmt: skip
     server.file("pid").write_text(str(process.pid))
+    while running(server) is None and process.poll() is None:  # for a moment a process has no command line yet
+        time.sleep(0.01)
 
 
 def stop(server: Server) -> None:
@@ -286,7 +293,7 @@ if __name__ == "__main__":
     known = [server.name for server in SERVERS]
     if not (
         sys.argv[1:] in (["up"], ["down"])
-        or (sys.argv[1:2] in (["stop"], ["start"]) and set(sys.argv[2:]) <= set(known))
+        or (sys.argv[1:2] in (["stop"], ["start"], ["folder"]) and set(sys.argv[2:]) <= set(known))
     ):
-        sys.exit(f"write: services.py up, down, stop NAME... or start NAME...; names: {', '.join(known)}")
+        sys.exit(f"write: services.py up, down, or stop, start or folder NAME...; names: {', '.join(known)}")
     sys.exit(main(sys.argv[1], sys.argv[2:]))

@@ -193,7 +193,7 @@ class S3Store:
         if answer.status in (200, 412) or absent:
             return answer
         raise Unavailable(
-            f"cannot {intent} in bucket {self._bucket}: {answer.code}; look at the store and its permissions"
+            f"cannot {intent} in bucket {self._bucket}: {answer.code}; look at the store, its permissions and our clock"
         )
 
     def _ask(
@@ -238,7 +238,7 @@ class S3Store:
                     "or give others in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
                 )
             if answer.status in (400, 401, 403):
-                raise InvalidInput(f"{url}: {answer.code}; check the keys and the region")
+                raise InvalidInput(f"{url}: {answer.code}; check the keys, the region, and our clock")
             if answer.status not in held:
                 raise InvalidInput(
                     f"{url}: a write on condition ({', '.join(condition)}) was answered {answer.status}; "

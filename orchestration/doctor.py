@@ -12,8 +12,9 @@ from detectors.store import open_store
 from streams import buses
 from streams.ledger import Ledger
 from streams.ledger_engine import shown
+from streams.newest_first import BACKLOG_GROUP
 from streams.settings import Settings, load_lines
-from streams.topics import TOPICS
+from streams.topics import BACKLOG, TOPICS
 
 LEAST_FREE_BYTES = 2 * 2**30
 
@@ -71,7 +72,8 @@ def _store(settings: Settings) -> str:
 
 
 def _bus(settings: Settings) -> str:
-    lag = buses.open_bus(settings.bus).lag("scorer", ("images",))
+    bus = buses.open_bus(settings.bus)
+    lag = bus.lag("scorer", ("images",)) + bus.lag(BACKLOG_GROUP, (BACKLOG,))
     return f"{buses.shown(settings.bus)}: {len(TOPICS)} topics, {lag} images wait for a scorer"
 
 

@@ -19,9 +19,10 @@ from streams.bus import Bus
 from streams.buses import open_bus
 from streams.camera import Camera, ImageSent, Pace, PhaseEnded, PhaseStarted, replay
 from streams.ledger import Ledger
+from streams.newest_first import BACKLOG_GROUP
 from streams.scenario import Scenario, plan
 from streams.settings import LineConfig, Settings
-from streams.topics import TOPICS
+from streams.topics import BACKLOG, RECORDED
 
 SETTLE_LIMIT_S = 600.0
 READY_LIMIT_S = 180.0
@@ -169,5 +170,6 @@ def _groups() -> dict[str, tuple[str, ...]]:
     return {
         "scorer": ("images",),
         "watcher": ("verdicts", "collected", "promotions"),
-        "recorder": tuple(name for name in TOPICS if name != "images"),
+        BACKLOG_GROUP: (BACKLOG,),
+        "recorder": RECORDED,
     }

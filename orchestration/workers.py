@@ -13,15 +13,18 @@ from detectors.manifest import DriftReference
 from detectors.registry import Registry
 from detectors.store import open_store
 from orchestration.health_server import observed
+from streams.bus import Consumer
 from streams.buses import open_bus
 from streams.ledger import Ledger
+from streams.newest_first import BACKLOG_GROUP, FreshFirst
 from streams.settings import LineConfig, Settings, device_of, line_config, load_lines, weights_files
-from streams.topics import TOPICS
+from streams.topics import BACKLOG, RECORDED
 from streams.worker import Handler, Worker
 
 SCORER_BATCH = 4
 WATCHER_BATCH = 64
 RECORDER_BATCH = 128
+NEWEST_FIRST = "newest-first"
 
 Ready = Callable[[], None]
 
@@ -37,9 +40,16 @@ def score(settings: Settings, stop: threading.Event) -> None:
     lines = load_lines(settings.home)
     extractors = ExtractorCache(weights=weights_files(lines), device=device_of(lines))
     models = ServingModels(Registry(store), extractors, now=time.time, budget_bytes=settings.model_memory)
-    handler = ScoreHandler(store, models, now=time.time, deadline_ms=lambda line: line_config(lines, line).deadline_ms)
+    handler = ScoreHandler(
+        store,
+        models,
+        now=time.time,
+        deadline_ms=lambda line: line_config(lines, line).deadline_ms,
+        newest_first=lambda line: line_config(lines, line).backlog == NEWEST_FIRST,
+    )
+    aside = any(config.backlog == NEWEST_FIRST for config in lines.values())
     try:
-        _work(settings, stop, handler, name="scorer", topics=("images",), batch=SCORER_BATCH)
+        _work(settings, stop, handler, name="scorer", topics=("images",), batch=SCORER_BATCH, aside=aside)
     finally:
         handler.close()
 
@@ -66,8 +76,7 @@ def record(settings: Settings, stop: threading.Event) -> None:
     from streams.recording import RecordHandler
 
     handler = RecordHandler(Ledger.open(settings.ledger), time.time)
-    recorded = tuple(name for name in TOPICS if name != "images")
-    _work(settings, stop, handler, name="recorder", topics=recorded, batch=RECORDER_BATCH)
+    _work(settings, stop, handler, name="recorder", topics=RECORDED, batch=RECORDER_BATCH)
 
 
 WORKERS: dict[str, Callable[[Settings, threading.Event], None]] = {"score": score, "watch": watch, "record": record}
@@ -88,12 +97,23 @@ def stop_on_signals(stop: threading.Event) -> None:
 
 
 def _work(
-    settings: Settings, stop: threading.Event, handler: Handler, *, name: str, topics: tuple[str, ...], batch: int
+    settings: Settings,
+    stop: threading.Event,
+    handler: Handler,
+    *,
+    name: str,
+    topics: tuple[str, ...],
+    batch: int,
+    aside: bool = False,
 ) -> None:
+    """Run a handler until told to stop; `aside`: it reads the backlog too, as any scorer does while something is left there."""
     bus = open_bus(settings.bus)
-    with observed(name, settings.health, partial(bus.lag, name, topics)) as observers:
+    waits = partial(bus.lag, BACKLOG_GROUP, (BACKLOG,))
+    aside = aside or (name == "scorer" and waits() > 0)
+    with observed(name, settings.health, lambda: bus.lag(name, topics) + (waits() if aside else 0)) as observers:
+        consumer: Consumer = bus.consumer(name, topics)
         worker = Worker(
-            bus.consumer(name, topics),
+            FreshFirst(consumer, bus.consumer(BACKLOG_GROUP, (BACKLOG,))) if aside else consumer,
             bus.producer(),
             handler,
             source=f"/driftline/{name}",

@@ -81,7 +81,8 @@ class NearestNormal(msgspec.Struct, frozen=True, kw_only=True):
 class Verdict(Message, frozen=True, kw_only=True):
     """What a model version said of an image. The first one of an image stands.
 
-    `late`: the image had been collected before the line had a model; `overdue`: the verdict came after the line's deadline.
+    `late`: judged out of its turn: the image had been collected before the line had a model, or stepped aside for newer ones;
+    `overdue`: the verdict came after the line's deadline.
     """
 
     topic: ClassVar[str] = "verdicts"

@@ -1,4 +1,4 @@
-"""Where a message first lay in the log: what a message that was put back (redriven) says of itself in two headers.
+"""Where a message first lay in the log: what a message that was put back (redriven, or set aside) says of itself in two headers.
 
 A bare image has its place in the log as its identity. Put back it lies elsewhere; with these headers it stays the image that
 it was, so that no redelivery and no second redrive can make a second verdict of it.
@@ -43,6 +43,12 @@ class Origin:
         """
         place = f"{self.topic}/{self.partition}/{self.offset}"
         return (REDRIVE_OF, place.encode()), (FIRST_APPENDED_AT, f"{self.appended_at:.6f}".encode())
+
+
+def placed(headers: Headers, place: Origin) -> Headers:
+    """The headers with a first place in the log: that which they tell, else this one."""
+    told = {REDRIVE_OF, FIRST_APPENDED_AT} & {name for name, _ in headers}
+    return headers if told else (*headers, *place.headers())
 
 
 def origin_of(record: Record) -> Origin:

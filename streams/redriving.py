@@ -16,7 +16,7 @@ from streams.ledger import AuditEntry, Ledger
 from streams.ledger_tables import AUDIT, EVENTS
 from streams.ledger_writing import insert_new, put_in_outbox
 from streams.messages import DeadLetter, Message, Redrive, decode, encode
-from streams.origin import FIRST_APPENDED_AT, REDRIVE_OF, Origin
+from streams.origin import Origin, placed
 from streams.worker import Original
 
 
@@ -82,12 +82,9 @@ def put_back(letter: DeadLetter, redrive: Redrive) -> Original:
     (('driftline-redrive-of', b'images/3/17'), ('driftline-first-appended-at', b'1.500000'))
     """
     value = letter.original if redrive.repaired is None else redrive.repaired
-    headers = letter.headers
-    if not {REDRIVE_OF, FIRST_APPENDED_AT} & {name for name, _ in headers}:
-        first = letter.at if letter.appended_at is None else letter.appended_at
-        place = Origin(letter.source_topic, letter.source_partition, letter.source_offset, first)
-        headers = (*headers, *place.headers())
-    return Original(letter.source_topic, letter.key, headers, value)
+    first = letter.at if letter.appended_at is None else letter.appended_at
+    place = Origin(letter.source_topic, letter.source_partition, letter.source_offset, first)
+    return Original(letter.source_topic, letter.key, placed(letter.headers, place), value)
 
 
 def _redrive(connection: Connection, of: Message) -> Redrive | None:

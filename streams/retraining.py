@@ -79,7 +79,7 @@ class LineState:
     """Where the policy stands with one line.
 
     `window`: keys of the images to learn from, oldest first; `request_id`: the open request; `rests_until`: no
-    request before that time; `attempts`: cold-start requests so far.
+    request in the cool-down before that time; `attempts`: cold-start requests so far.
     """
 
     version: int | None = None
@@ -161,7 +161,7 @@ def _incidents(state: LineState, event: Judged) -> Step:
 def _ask(state: LineState, at: float, line: str, config: LineConfig) -> Step:
     """A request, if the window is full, the line has rested, and nobody has to approve it first."""
     incident = state.waiting
-    if incident is None or at < state.rests_until or len(state.window) < _window_size(config.retrain_images):
+    if incident is None or _rests(state, at, config) or len(state.window) < _window_size(config.retrain_images):
         return state, ()
     if not (config.auto or incident.approved):
         return state, ()
@@ -186,7 +186,7 @@ def _gathered(state: LineState, event: Gathered, line: str, config: LineConfig) 
         return state, ()
     state = replace(state, window=_slide(state.window, event.image_key, config.cold_start_images))
     full = len(state.window) >= _window_size(config.cold_start_images)
-    if not full or state.request_id is not None or event.at < state.rests_until:
+    if not full or state.request_id is not None or _rests(state, event.at, config):
         return state, ()
     request = RetrainRequest(
         line=line,
@@ -224,6 +224,11 @@ def _approved(state: LineState, event: Approved) -> LineState:
         for each in state.incidents
     )
     return replace(state, incidents=incidents)
+
+
+def _rests(state: LineState, at: float, config: LineConfig) -> bool:
+    """Whether the line rests. A time before its rest began comes from a clock that was set back: that must not make the rest longer."""
+    return state.rests_until - config.cooldown_s <= at < state.rests_until
 
 
 def _window_size(wanted: int) -> int:

@@ -14,8 +14,10 @@ from detectors.objects import ObjectStore
 from streams.arrivals import Arrivals
 from streams.bus import Record
 from streams.messages import Collected, LineImage, Message, NearestNormal, Signals, Verdict
+from streams.newest_first import aside
 from streams.serving import Serving, ServingModels
-from streams.worker import Effects
+from streams.topics import BACKLOG
+from streams.worker import Effects, Original
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ class ScoreHandler:
     """Scores the images of every line this scorer is given, each with its line's current model.
 
     `deadline_ms` gives the deadline of a line, None where it has none: a verdict that comes later is marked and counted in the log,
-    and sent like any other.
+    and sent like any other. `newest_first`: whether a line's images that have waited step aside for newer ones.
     """
 
     def __init__(
@@ -34,22 +36,29 @@ class ScoreHandler:
         *,
         now: Callable[[], float],
         deadline_ms: Callable[[str], float | None] = lambda _: None,
+        newest_first: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._store = store
         self._arrivals = Arrivals(store)
         self._models = models
         self._now = now
         self._deadline_ms = deadline_ms
+        self._newest_first = newest_first
 
     def handle(self, records: Sequence[Record]) -> Effects:
-        """Verdicts (or `Collected`) of a batch, in its order; raises InvalidInput for a record that can never be scored."""
+        """Verdicts (or `Collected`) of a batch, in its order, and what steps aside; raises InvalidInput for a record that can never be
+        scored.
+        """
+        moved = {place: self._aside(record) for place, record in enumerate(records)}
+        records = [record for place, record in enumerate(records) if moved[place] is None]
         images = [self._arrivals.read(record) for record in records]
         # Line by line, so that a model that was put out comes back once in a batch.
         by_line = sorted(range(len(images)), key=lambda place: images[place].line)
-        judged = {place: self._judge(images[place]) for place in by_line}
+        judged = {place: self._judge(images[place], late=records[place].topic == BACKLOG) for place in by_line}
         messages = [judged[place] for place in range(len(images))]
         _tell_overdue(messages)
-        return Effects(messages=(*self._models.take_news(), *messages))
+        back = tuple(each for each in moved.values() if each is not None)
+        return Effects(messages=(*self._models.take_news(), *messages), back=back)
 
     def idle(self, now: float) -> Effects:
         """Between batches: pick up new versions."""
@@ -60,7 +69,12 @@ class ScoreHandler:
         """Stop loading models."""
         self._models.close()
 
-    def _judge(self, image: LineImage) -> Message:
+    def _aside(self, record: Record) -> Original | None:
+        """Where to the record steps aside; None where it is judged in its turn."""
+        line = (record.key or b"").decode(errors="replace")
+        return aside(record, self._now()) if self._newest_first(line) else None
+
+    def _judge(self, image: LineImage, *, late: bool) -> Message:
         data = self._arrivals.pixels(image)
         serving = self._models.of(image.line)
         if serving is None:
@@ -86,7 +100,7 @@ class ScoreHandler:
             image_key=image.key,
             heatmap_key=self._keep_heatmap(image, serving, pixels, score) if flagged else None,
             nearest=_nearest_normal(serving, score),
-            late=image.late,
+            late=image.late or late,
             overdue=deadline_ms is not None and latency_ms > deadline_ms,
         )
 

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -108,7 +108,8 @@ class LineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     between false drift alarms; `cooldown_s`: quiet time after a request; `auto`: drift retrains without a person;
     `memory`: bytes a fit may take; `layers` of the backbone, None for its usual ones. `grey`, `crop`, `mask` (a
     picture: white counts), `tiles` and `overlap_px` as in `Preprocessing`; `deadline_ms`: a verdict later than this after
-    its image was taken is marked overdue (None: none is).
+    its image was taken is marked overdue (None: none is); `backlog`: whether images that have waited are judged in
+    their order or after newer ones (`streams.newest_first`).
     """
 
     detector: str = "patchcluster"
@@ -133,6 +134,7 @@ class LineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     cooldown_s: float = 60.0
     auto: bool = True
     deadline_ms: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    backlog: Literal["oldest-first", "newest-first"] = "oldest-first"
 
 
 class _Lines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

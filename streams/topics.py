@@ -1,9 +1,9 @@
 """The one table of topics: partitions, retention, and which message each carries. Every topic is keyed by line."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from detectors.errors import InvalidInput, NotFound
-from streams.messages import WIRE_TYPES, Message
+from streams.messages import WIRE_TYPES, LineImage, Message
 
 DAY_S = 86_400
 MOST_MESSAGE_BYTES = 16 << 20
@@ -37,6 +37,13 @@ TOPICS: dict[str, Topic] = {
     )
     for kind in WIRE_TYPES
 }
+
+BACKLOG = "backlog"
+"""Images that stepped aside for newer ones (`streams.newest_first`)."""
+TOPICS[BACKLOG] = replace(TOPICS["images"], name=BACKLOG)
+
+RECORDED = tuple(name for name in TOPICS if TOPICS[name].carries is not LineImage)
+"""What goes into the ledger: everything but images."""
 
 
 def topic(name: str) -> Topic:

@@ -8,7 +8,7 @@ nothing.
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -231,8 +231,8 @@ class WatchHandler:
     def _settle(self, watch: _Watch, line: str, at: float) -> None:
         """Tell the policy what people and Dagster did since: a request that ended, an incident that was approved."""
         ended = self._recorded.outcome(watch.state.request_id) if watch.state.request_id else None
-        if ended and ended.at <= at:
-            self._step(watch, line, ended)
+        if ended and (ended.at <= at or self._now() < ended.at):  # or it ended before the clock was set back
+            self._step(watch, line, replace(ended, at=min(ended.at, at)))
         waiting = watch.state.waiting
         if waiting is None or waiting.approved or self._config(line).auto:
             return

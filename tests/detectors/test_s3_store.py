@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -53,6 +54,20 @@ def test_more_keys_than_one_page(address: str) -> None:
     for name in names:
         store.put(name, b"")
     assert store.keys("n/") == names
+
+
+def test_a_clock_set_back_is_no_fault_of_the_objects_and_passes(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(address)
+    store.put("a", b"1")
+    with monkeypatch.context() as wrong:
+        an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+        wrong.setattr("minio.time.utcnow", lambda: an_hour_ago)
+        for use in (store.get, store.exists, lambda key: store.put(key, b"1")):
+            with pytest.raises(Unavailable, match="our clock"):
+                use("a")
+        with pytest.raises(InvalidInput, match="our clock"):
+            open_store(address)
+    assert store.get("a") == b"1"
 
 
 def test_a_bucket_that_is_not_there_is_refused(address: str) -> None:

@@ -32,14 +32,14 @@ from streams.ledger import Ledger
 from streams.ledger_tables import VERDICTS
 from streams.messages import LineImage
 from streams.settings import Settings
-from streams.topics import TOPICS
+from streams.topics import RECORDED
 from tests.reliability.workers import Workers
 from tests.streams.scoring_line import IMAGE_SIZE, texture
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "scorer": ("images",),
     "watcher": ("verdicts", "collected", "promotions"),
-    "recorder": tuple(name for name in TOPICS if name != "images"),
+    "recorder": RECORDED,
 }
 LINES = ("tiles", "cookies", "press-4/door", "회로")
 PICTURES = 40

@@ -5,19 +5,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from detectors.registry import Registry
 from detectors.store import open_store
 from streams.settings import Settings
 from tests.reliability.checker import LINES
+from tests.reliability.clock import WorkersClock
+from tests.reliability.disks import SmallDisk, full_for
 from tests.reliability.proxy import Mode, Proxy
 from tests.reliability.workers import Workers
 from tests.servers import SERVICES, service
 
 BROKERS = ("kafka-1", "kafka-2", "kafka-3")
 LONGER_THAN_A_SESSION_S = 9.0
+HOUR_S = 3600.0
+ON_SMALL_DISKS = ("kafka-3", "postgresql")
 
 Fault = Callable[[], None]
 
@@ -65,9 +69,25 @@ def swapped_while_scorers_come_and_go(settings: Settings, workers: Workers) -> N
     time.sleep(8)
 
 
-def all_faults(settings: Settings, workers: Workers, proxy: Proxy, *, deaths: int, outage_s: float) -> dict[str, Fault]:
-    """Every fault by its name, in the order in which they are tried."""
+def clock_set_back(settings: Settings, workers: Workers, for_s: float) -> None:
+    """The workers' clock is an hour slow for a while and one of them dies meanwhile; then it is put right."""
+    with WorkersClock(settings.home).set_back(HOUR_S):
+        workers.signal("score-1", signal.SIGKILL)
+        time.sleep(for_s)
+
+
+def all_faults(
+    settings: Settings,
+    workers: Workers,
+    proxy: Proxy,
+    disks: Mapping[str, SmallDisk],
+    *,
+    deaths: int,
+    outage_s: float,
+) -> dict[str, Fault]:
+    """Every fault by its name, in the order in which they are tried; full disks are those of `disks`."""
     rng = random.Random(7)
+    full = {f"disk full under {name}": partial(full_for, disk, name, outage_s) for name, disk in disks.items()}
     return {
         "nothing": partial(time.sleep, 10),
         f"{deaths} x kill -9 or SIGSTOP of a worker": partial(
@@ -81,5 +101,7 @@ def all_faults(settings: Settings, workers: Workers, proxy: Proxy, *, deaths: in
         "S3 answers slowly": partial(failing, proxy, "slow", outage_s),
         "PostgreSQL restarted": partial(restarted, "postgresql"),
         "PostgreSQL gone": partial(away, ("postgresql",), outage_s, signal.SIGINT),
+        **full,
+        "clock set back by an hour": partial(clock_set_back, settings, workers, outage_s),
         "models swapped while partitions move": partial(swapped_while_scorers_come_and_go, settings, workers),
     }

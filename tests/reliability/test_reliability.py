@@ -2,7 +2,9 @@
 
 import gc
 import sys
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,10 @@ from detectors.images import encode_png
 from detectors.store import open_store
 from streams.buses import open_bus
 from streams.camera import Camera
+from streams.settings import Settings
 from tests.reliability.checker import LINES, Plant, Tally
+from tests.reliability.clock import WorkersClock
+from tests.reliability.faults import HOUR_S, clock_set_back
 from tests.reliability.soak import real_installation, run
 from tests.reliability.workers import Workers, worker_commands
 from tests.streams.scoring_line import texture
@@ -39,6 +44,7 @@ def test_whatever_fails_nothing_is_lost_and_nothing_doubled(tmp_path: Path) -> N
     unwell = {each.fault: each.unwell for each in tallies}
     assert unwell["all brokers gone"] >= {"score-1", "score-2", "record"}
     assert "record" in unwell["PostgreSQL gone"]
+    assert all(name == "record" for name in unwell.get("disk full under postgresql", {"record"}))
     assert {each.fault: each.dead for each in tallies if each.dead} == {"poison in between": poisoned(tallies)}
 
 
@@ -46,6 +52,24 @@ def poisoned(tallies: list[Tally]) -> int:
     """How many of the poisoned episode's images were none: every seventh, from the fourth on."""
     (sent,) = (each.sent for each in tallies if each.fault == "poison in between")
     return (sent + 3) // 7
+
+
+@pytest.mark.timeout(300)
+def test_a_clock_set_back_loses_nothing_on_the_embedded_default(tmp_path: Path) -> None:
+    settings = Settings.from_environ({"DRIFTLINE_HOME": str(tmp_path)})
+    plant = Plant.build(settings)
+    workers = Workers(settings, worker_commands(scorers=2, program=WorkersClock(tmp_path).program))
+    workers.start()
+    try:
+        plant.episode("all of them at work", partial(time.sleep, 1), workers)
+        tally = plant.episode("clock set back", partial(clock_set_back, settings, workers, 12.0), workers)
+    finally:
+        workers.stop()
+    verdicts = [verdict for line in LINES for verdict in plant.ledger.verdicts(line, limit=tally.sent)]
+    assert tally.kept
+    assert tally.judged == tally.sent
+    assert max(each.taken_at - each.judged_at for each in verdicts) > HOUR_S / 2, "the clock was wrong"
+    assert min(each.latency_ms for each in verdicts) == 0.0
 
 
 @pytest.mark.timeout(300)

@@ -93,14 +93,14 @@ class Workers:
             )
 
 
-def worker_commands(*, scorers: int) -> dict[str, tuple[str, ...]]:
-    """The recorder, the watcher and some scorers.
+def worker_commands(*, scorers: int, program: tuple[str, ...] = DRIFTLINE) -> dict[str, tuple[str, ...]]:
+    """The recorder, the watcher and some scorers; `program` runs the worker that is named to it.
 
     >>> list(worker_commands(scorers=2))
     ['record', 'watch', 'score-1', 'score-2']
     """
-    commands: dict[str, tuple[str, ...]] = {name: (*DRIFTLINE, name) for name in ("record", "watch")}
-    return commands | {f"score-{number}": (*DRIFTLINE, "score") for number in range(1, scorers + 1)}
+    commands: dict[str, tuple[str, ...]] = {name: (*program, name) for name in ("record", "watch")}
+    return commands | {f"score-{number}": (*program, "score") for number in range(1, scorers + 1)}
 
 
 def _health(port: int) -> str | None:

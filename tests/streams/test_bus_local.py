@@ -127,6 +127,17 @@ class TestExpiry:
         with closing(bus.consumer("group", ["images"])) as consumer:
             assert values_of(drain(consumer, 24)) == ["young"] * 24
 
+    def test_a_clock_set_back_keeps_the_order_and_makes_nothing_go_early(self, bus: LocalBus, now: list[float]) -> None:
+        retention_s = topic("images").retention_s
+        with closing(bus.producer()) as producer, closing(bus.consumer("group", ["images"])) as consumer:
+            for value, at in ((b"before", 4000.0), (b"after", 400.0)):
+                now[0] = at
+                producer.send("images", key=b"tiles", value=value)
+                producer.flush()
+            assert bus.expire(retention_s + 500.0) == 0, "the one after the change waits for the one before"
+            assert values_of(drain(consumer, 2)) == ["before", "after"]
+        assert bus.expire(retention_s + 4001.0) == 2
+
     def test_topics_expire_by_their_own_retention(self, bus: LocalBus) -> None:
         append(bus, ["i"], topic="images")
         append(bus, ["r"], topic="reviews")

@@ -97,6 +97,21 @@ def test_a_request_that_came_to_nothing_rests_the_line_then_comes_again_with_ima
     assert second.incident_id == first.incident_id
 
 
+def test_a_clock_set_back_makes_no_rest_longer() -> None:
+    state, said = run(WATCHED, judged(4000, 10, alarm_at=4000))
+    state, _ = run(state, [RequestEnded(requests(said)[0].request_id, "refused", 4020.0)])
+    assert requests(run(state, judged(4021, 10))[1]) == []
+    assert len(requests(run(state, judged(420, 5))[1])) == 1
+
+
+def test_a_clock_set_back_makes_no_rest_of_a_cold_start_longer() -> None:
+    images: list[Event] = [Gathered(f"images/{at}", float(at)) for at in range(4000, 4004)]
+    state, said = run(LineState(), images)
+    state, _ = run(state, [RequestEnded(requests(said)[0].request_id, "failed", 4010.0)])
+    assert requests(run(state, [Gathered("images/4011", 4011.0)])[1]) == []
+    assert len(requests(run(state, [Gathered("images/411", 411.0)])[1])) == 1
+
+
 def test_the_end_of_somebody_elses_request_changes_nothing() -> None:
     state, _ = run(WATCHED, judged(0, 10, alarm_at=0))
     assert run(state, [RequestEnded("another", "failed", 20.0)]) == (state, [])

@@ -72,6 +72,16 @@ def test_a_line_may_have_a_deadline_above_zero(tmp_path: Path) -> None:
         load_lines(write(tmp_path, "[lines.tiles]\ndeadline_ms = 0\n"))
 
 
+def test_a_line_says_in_which_order_its_backlog_drains(tmp_path: Path) -> None:
+    lines = load_lines(write(tmp_path, '[lines.tiles]\nbacklog = "newest-first"\n'))
+    assert (line_config(lines, "tiles").backlog, line_config(lines, "other").backlog) == (
+        "newest-first",
+        "oldest-first",
+    )
+    with pytest.raises(InvalidInput, match=r"driftline\.toml: Invalid enum value 'newest'"):
+        load_lines(write(tmp_path, '[lines.tiles]\nbacklog = "newest"\n'))
+
+
 @pytest.mark.parametrize("known", LineConfig.__struct_fields__)
 def test_a_misspelt_key_of_a_line_names_the_nearest(tmp_path: Path, known: str) -> None:
     misspelt = known[:-2] + known[-1] + known[-2]

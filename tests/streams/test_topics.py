@@ -28,7 +28,7 @@ def test_every_wire_type_has_a_topic_of_its_own(kind: type[Message]) -> None:
 
 
 def test_no_two_types_share_a_topic_and_no_topic_is_without_a_type() -> None:
-    assert len(TOPICS) == len(WIRE_TYPES)
+    assert len(TOPICS) == len(WIRE_TYPES) + 1, "images lie on two: as they come, and those that stepped aside"
 
 
 @pytest.mark.parametrize("name", sorted(TOPICS))

@@ -227,6 +227,19 @@ def test_an_ended_request_is_heard_of_and_comes_again_after_a_rest(ledger: Ledge
     assert len(second.image_keys) == 20
 
 
+def test_the_end_of_a_request_is_heard_of_although_the_clock_was_set_back_since(ledger: Ledger) -> None:
+    watcher = after_restart(ledger)
+    said = take(watcher, STEADY + STEP)
+    ledger.record(said)
+    (first,) = [each for each in said if isinstance(each, RetrainRequest)]
+    ended_at = NOW + 3600.0
+    ledger.end_request(first.request_id, outcome="refused", version=None, detail="recall", at=ended_at)
+    (second,) = take(watcher, verdicts(200, 90, bulk=3.0))
+    assert isinstance(second, RetrainRequest)
+    assert second.request_id != first.request_id
+    assert second.image_keys[-1] == "images/tiles/260.png", "after the rest, from when it was heard of"
+
+
 def test_a_cold_start_asks_once_also_after_a_restart(ledger: Ledger) -> None:
     images = collected(0, 15)
     (request,) = take(handler(), images)
