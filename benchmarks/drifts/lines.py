@@ -4,7 +4,7 @@ Shape legend: N real images, S columns of `tables.COLUMNS`, R images of a refere
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from drifts.tables import COLUMNS, FALSE_ALARM_RATE, PLAIN, Floats, Scored
@@ -34,13 +34,16 @@ _MOST = {"mean": 255.0, "saturated": 1.0, "over": 1.0}
 
 @dataclass(frozen=True)
 class Line:
-    """What a monitor is given, and the truth: `change` is the first image of the new state, `truth` its kind."""
+    """What a monitor is given, and the truth: `change` is the first image of the new state, `truth` its kind; `rates`, of a
+    ramp: which share of all unseen good tiles is flagged at the exposures of each image's moment.
+    """
 
     reference: Floats
     rows: Floats
     flags: NDArray[np.bool_]
     change: int
     truth: str = NOTHING
+    rates: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,10 @@ def ramp(scored: Scored, images: int, rng: np.random.Generator) -> Line:
         here_T = exposure_T == exposure
         after_TS[here_T] = drawn(pool_NS, int(here_T.sum()), rng) if here_T.any() else after_TS[here_T]
     after_TS = np.concatenate((after_TS, drawn(pools[6], CONTROL, rng)))
-    return changed(scored, drawn(pools[1], CONTROL, rng), after_TS, DRIFT)
+    line = changed(scored, drawn(pools[1], CONTROL, rng), after_TS, DRIFT)
+    flagged = [float((pool_NS[:, PLAIN.index("peak")] > scored.threshold).mean()) for pool_NS in pools.values()]
+    positions_T = np.concatenate((np.ones(CONTROL), position_T, np.full(CONTROL, 6.0)))
+    return replace(line, rates=np.interp(positions_T, list(pools), flagged))
 
 
 @dataclass(frozen=True)

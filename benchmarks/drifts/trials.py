@@ -12,7 +12,6 @@ from drifts.lines import (
     MIXED,
     NOTHING,
     PROCESSES,
-    RAMP,
     Change,
     Line,
     Marginals,
@@ -103,7 +102,8 @@ def alarms(start: Start, line: Line, seed: int) -> Iterator[tuple[int, Raised]]:
 @dataclass(frozen=True)
 class Trial:
     """One watcher on one line that changes. `delay` counts images of the new state up to the alarm, infinite where
-    none comes; `flagged`: share of good parts flagged among the last images when the alarm came, None where it did not.
+    none comes; of a ramp that was found, `flagged`: share of the last 50 images flagged when the alarm came, `rate`: of
+    all unseen good tiles at the exposures of that moment.
     """
 
     false: int
@@ -112,7 +112,8 @@ class Trial:
     last: str
     kinds: frozenset[str]
     where: str
-    flagged: float | None
+    flagged: float | None = None
+    rate: float | None = None
 
 
 def trial(start: Start, line: Line, seed: int) -> Trial:
@@ -121,7 +122,7 @@ def trial(start: Start, line: Line, seed: int) -> Trial:
     after = [(image - line.change + 1, alarm) for image, alarm in raised if image >= line.change]
     soon = [alarm for delay, alarm in after if delay <= LAST]
     delay, first = after[0] if after else (np.inf, Raised(NOTHING))
-    seen = line.flags[: line.change + int(delay)][-_FLAGS_OF:] if after else None
+    at = line.change + int(delay) if after else 0
     return Trial(
         false=len(raised) - len(after),
         delay=float(delay),
@@ -129,7 +130,8 @@ def trial(start: Start, line: Line, seed: int) -> Trial:
         last=soon[-1].kind if soon else NOTHING,
         kinds=frozenset(alarm.kind for _, alarm in after),
         where=first.where,
-        flagged=None if seen is None else float(seen.mean()),
+        flagged=float(line.flags[:at][-_FLAGS_OF:].mean()) if after else None,
+        rate=float(line.rates[at - 1]) if after and line.rates is not None else None,
     )
 
 
@@ -188,11 +190,13 @@ class Met:
         places = Counter(each.where for each in self.trials if each.where)
         return ", ".join(f"{place} ({count}/{len(self.trials)})" for place, count in places.most_common(1))
 
-    def in_bounds(self, most: float) -> float | None:
-        """For the ramp: share of lines that were found before the share of good parts flagged was above `most`."""
-        if self.change.name != RAMP:
-            return None
-        return float(np.mean([each.flagged is not None and each.flagged <= most for each in self.trials]))
+    def in_bounds(self, most: float) -> tuple[float, float]:
+        """Of a ramp: share of lines found before the share of good parts flagged was above `most`: among the last images,
+        and of all unseen tiles.
+        """
+        flagged = [each.flagged is not None and each.flagged <= most for each in self.trials]
+        rates = [each.rate is not None and each.rate <= most for each in self.trials]
+        return float(np.mean(flagged)), float(np.mean(rates))
 
 
 def recalls(met: Sequence[Met]) -> Mapping[str, float]:
