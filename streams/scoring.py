@@ -93,7 +93,7 @@ class ScoreHandler:
             threshold=serving.operating_point.threshold,
             threshold_revision=serving.operating_point.revision,
             flagged=flagged,
-            signals=_signals(score),
+            signals=signals_of(score),
             taken_at=image.taken_at,
             judged_at=judged_at,
             latency_ms=latency_ms,
@@ -125,7 +125,8 @@ def _tell_overdue(messages: Sequence[Message]) -> None:
         )  # fmt: skip
 
 
-def _signals(score: ImageScore) -> Signals:
+def signals_of(score: ImageScore) -> Signals:
+    """What a verdict says of an image, from its score."""
     statistics = score.statistics
     return Signals(
         peak=score.peak,

@@ -1,0 +1,308 @@
+"""Drift alarms: how rare on lines that stay as they are, how early and how well named on lines that change.
+
+Every method sees the same lines in one run. Lines are drawn from the signals of real tiles and cookies under real models,
+scored once and kept under `--cache` (ten minutes; numbers and names, no pixels). Needs DRIFTLINE_TEST_DATA and
+DRIFTLINE_TEST_WEIGHTS. `--quick` takes two minutes, a million images half an hour and more.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from drifts import tables
+from drifts.lines import CHANGES, PROCESSES, RAMP, SPIKE, STEP, Marginals, lines
+from drifts.rivals import OURS, Ours, Start, watchers
+from drifts.tables import COOKIE, FALSE_ALARM_RATE, Floats, Scored
+from drifts.trials import (
+    KINDS,
+    LAST,
+    REFERENCES,
+    Met,
+    Quiet,
+    cells,
+    false_rate,
+    quiet,
+    recalls,
+    trial,
+    upper_limit,
+)
+from rivals.client import BANK, WEIGHTS
+
+from detectors.features import load_extractor
+from detectors.images import decode
+
+TILES = "exposures 1+2"
+TARGET = 1.0
+"""False alarms per 10,000 images that the issue allows."""
+
+Tables = Callable[[str], Scored]
+"""What a model said, by its name: from the cache, or scored when first asked for."""
+
+_LINE_IMAGES = 5_000
+_PER = 10_000
+
+
+def show(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A Markdown table."""
+    print(f"\n### {title}\n")
+    for row in (head, ["---"] * len(head), *rows):
+        print(f"| {' | '.join(row)} |")
+    print(flush=True)
+
+
+def number(value: float) -> str:
+    """A delay, or a dash where nothing was found."""
+    return f"{value:.0f}" if np.isfinite(value) else "-"
+
+
+def rate(counts: Sequence[int], images: int) -> str:
+    """False alarms per 10,000 images with the upper limit."""
+    if not counts:
+        return "not run"
+    return f"{_PER * sum(counts) / (images * len(counts)):.2f} (<= {_PER * upper_limit(counts, images):.2f})"
+
+
+def show_quiet(found: Mapping[str, Quiet], images: int) -> None:
+    """False alarms of every method by process, and ours by everything."""
+    bases = (TILES, COOKIE)
+    show(
+        f"Stationary lines: false alarms per {_PER:,} images (upper 95 % confidence limit, clustered by line)",
+        ["method", "images", "all", *PROCESSES],
+        [
+            [name, f"{images * len(each.of()):,}", rate(each.of(), images)]
+            + [rate(each.of(process=process), images) for process in PROCESSES]
+            for name, each in found.items()
+        ],
+    )
+    show(
+        f"{OURS}: the same by what the line is drawn from and images of the reference",
+        ["drawn from", "reference", *PROCESSES],
+        [
+            [base, str(size)]
+            + [rate(found[OURS].of(process=process, base=base, reference=size), images) for process in PROCESSES]
+            for base in bases
+            for size in REFERENCES
+        ],
+    )
+    print(
+        f"Goal: at most {TARGET:g} of {_PER:,}. Alarms are not merged; a monitor arms itself again as it does in use."
+    )
+
+
+def show_ours(met: Sequence[Met]) -> None:
+    """Delays, confusion and places of ours."""
+    show(
+        f"{OURS}: real changes after 100 images in control",
+        [
+            "change", "wanted", "lines", "found", "in time", "right kind", "median delay", "95 %", "longest",
+            "alarms before", "any covariate_drift", "place named",
+        ],
+        [
+            [
+                each.change.name, each.change.wanted, str(len(each.trials)), f"{each.found:.0%}", f"{each.in_time:.0%}",
+                f"{each.right:.0%}", number(each.median), number(each.quantile(0.95)), number(each.quantile(1.0)),
+                str(each.false), f"{each.would_retrain:.0%}", each.where() or "-",
+            ]
+            for each in met
+        ],
+    )  # fmt: skip
+    for title, counted in (("first alarm", Met.first), (f"last alarm within {LAST} images", Met.last)):
+        show(
+            f"{OURS}: what it was (rows) and what the {title} called it (columns)",
+            ["change", "truth", *KINDS],
+            [
+                [each.change.name, each.change.truth, *(str(counted(each)[kind] or ".") for kind in KINDS)]
+                for each in met
+            ],
+        )
+
+
+def show_ramp(met: Mapping[str, Sequence[Met]]) -> None:
+    """How many good parts were flagged when the ramp was found."""
+    most = 3 * FALSE_ALARM_RATE
+    rows = []
+    for name, all_met in met.items():
+        (each,) = (each for each in all_met if each.change.name == RAMP)
+        said = [middle_and_most([getattr(one, what) for one in each.trials]) for what in ("flagged", "rate")]
+        good = [f"{share:.0%}" for share in each.in_bounds(most)]
+        rows.append([name, number(each.median), number(each.quantile(0.95)), said[0], good[0], said[1], good[1]])
+    show(
+        f"Ramp: good tiles flagged at the moment of the alarm (target {FALSE_ALARM_RATE:.0%}; median / most)",
+        [
+            "method", "median delay", "95 %", "of the last 50 images", f"lines <= {most:.0%}",
+            "of all unseen tiles at these exposures", f"lines <= {most:.0%}",
+        ],
+        rows,
+    )  # fmt: skip
+
+
+def middle_and_most(shares: Sequence[float | None]) -> str:
+    """Median and largest of those there are."""
+    known = [share for share in shares if share is not None]
+    return f"{np.median(known):.1%} / {max(known):.1%}" if known else "-"
+
+
+def show_rivals(met: Mapping[str, Sequence[Met]]) -> None:
+    """All methods side by side."""
+    show(
+        "Every method: median / 95 % delay (share found, where not all); the spike should not be found",
+        ["change", *met],
+        [[each.change.name, *(delays(met[name][place]) for name in met)] for place, each in enumerate(met[OURS])],
+    )
+    show(
+        f"Every method: alarms before the change per {_PER:,} images, and kinds named right by the first alarm",
+        ["method", "false alarms", *KINDS],
+        [[name, f"{false_rate(all_met):.1f}", *kinds_right(all_met)] for name, all_met in met.items()],
+    )
+
+
+def kinds_right(met: Sequence[Met]) -> list[str]:
+    """Recall of each kind."""
+    found = recalls(met)
+    return [f"{found[kind]:.0%}" for kind in KINDS]
+
+
+def delays(met: Met) -> str:
+    """One cell of the table of delays."""
+    share = "" if met.found == 1.0 else f" ({met.found:.0%})"
+    return f"{number(met.median)} / {number(met.quantile(0.95))}{share}"
+
+
+def cost(scored: Tables, data: Path, weights: Path, *, updates: int, scorings: int) -> None:
+    """Time of watching an image beside that of scoring it; rounds alternate."""
+    known = [each for each in tables.pictures(data) if each.exposure == 1 and each.good]
+    watcher = Ours(scored(TILES).reference, 0, expected_run_length=_PER)
+    given = [tables.signals(row_S) for row_S in scored(TILES).rows(exposures=(1, 2))]
+    images = [decode(each.path.read_bytes()) for each in known[:scorings]]
+    models = {
+        "resnet18": tables.fitted(known[:20], load_extractor("resnet18", weights=weights / WEIGHTS, runtime="openvino")),
+        "efficientnet_lite0": tables.fitted(known[:20], load_extractor(runtime="openvino")),
+    }  # fmt: skip
+    watched: list[float] = []
+    taken: dict[str, list[float]] = {name: [] for name in models}
+    for turn, image in enumerate(images):
+        for name, model in models.items():
+            start = time.perf_counter()
+            model.score([image])
+            taken[name].append(1000 * (time.perf_counter() - start))
+        for place in range(turn * updates // len(images), (turn + 1) * updates // len(images)):
+            start = time.perf_counter()
+            watcher.take(str(place), given[place % len(given)], False)
+            watched.append(1000 * (time.perf_counter() - start))
+    update_ms = float(np.median(watched))
+    rows = [
+        [
+            name, f"{np.median(each):.1f}", f"{update_ms:.3f}", f"{np.mean(watched):.3f}",
+            f"{np.percentile(watched, 99):.3f}", f"{update_ms / np.median(each):.2%}",
+        ]
+        for name, each in taken.items()
+    ]  # fmt: skip
+    show(
+        f"Cost of watching {updates:,} images, of scoring {len(images)} (256 px, OpenVINO, {BANK:,} rows); goal: at most 2 %",
+        ["backbone", "scoring p50 ms", "watching p50 ms", "mean", "p99", "watching / scoring"],
+        rows,
+    )
+
+
+def memory(scored: Tables, images: int) -> None:
+    """Resident memory of this process at a tenth of the way and at its end."""
+    watcher = Ours(scored(TILES).reference, 0, expected_run_length=_PER)
+    given = [tables.signals(row_S) for row_S in scored(TILES).rows(exposures=(1, 2))]
+    rng = np.random.default_rng(0)
+    sizes = []
+    for image in range(images):
+        watcher.take(f"image-{image}", given[int(rng.integers(len(given)))], False)
+        if image in (images // 10, images - 1):
+            sizes.append(resident_mb())
+    print(f"\nMemory: {sizes[0]:.1f} MB after {images // 10:,} images, {sizes[-1]:.1f} MB after {images:,}")
+
+
+def resident_mb() -> float:
+    """Resident memory of this process, in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def stationary_part(scored: Tables, starts: Mapping[str, Start], images: int) -> None:
+    """False alarms."""
+    real: dict[str, tuple[Marginals, Floats]] = {}
+    for name in (TILES, COOKIE):
+        exposures = (1, 2) if name == TILES else ()
+        good = np.concatenate((scored(name).reference, scored(name).rows(exposures=exposures)))
+        real[name] = (Marginals(good), scored(name).rows(exposures=exposures, good=False))
+    sorts = len(cells(tuple(real)))
+    each = min(_LINE_IMAGES, max(500, images // sorts))
+    count = max(1, round(images / sorts / each))
+    print(
+        f"\nStationary: {sorts} sorts x {count} lines x {each:,} images = {sorts * count * each:,} images", flush=True
+    )
+    show_quiet(quiet(starts, real, lines=count, images=each), each)
+
+
+def changes_part(scored: Tables, starts: Mapping[str, Start], seeds: int, step_seeds: int) -> None:
+    """Delays and kinds."""
+    met: dict[str, list[Met]] = {name: [] for name in starts}
+    for change in CHANGES:
+        several = list(lines(change, scored(change.model), step_seeds if change.name == STEP else seeds))
+        for name, start in starts.items():
+            met[name].append(Met(change, [trial(start, line, seed) for seed, line in enumerate(several)]))
+    show_ours(met[OURS])
+    show_ramp(met)
+    show_rivals(met)
+    (spike,) = (each for each in met[OURS] if each.change.name == SPIKE)
+    print(f"Spikes that raised an alarm: {spike.found:.0%} of {len(spike.trials)}")
+
+
+def options() -> argparse.Namespace:
+    """What is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "driftline-drift-benchmark")
+    parser.add_argument("--images", type=int, default=1_000_000, help="stationary images in total")
+    parser.add_argument("--seeds", type=int, default=20, help="lines of each kind of change")
+    parser.add_argument("--step-seeds", type=int, default=50, help="lines of the real step")
+    parser.add_argument("--expected-run-length", type=int, default=_PER)
+    parser.add_argument("--ours-only", action="store_true", help="leave the rivals out")
+    parser.add_argument("--parts", default="changes,cost,stationary", help="changes, cost, stationary, memory")
+    parser.add_argument("--memory", type=int, default=1_000_000, help="images of the part memory")
+    parser.add_argument("--quick", action="store_true", help="30,000 stationary images, 5 lines a change")
+    asked = parser.parse_args()
+    if asked.quick:
+        asked.images, asked.seeds, asked.step_seeds, asked.memory = 30_000, 5, 5, 20_000
+    return asked
+
+
+def main() -> None:
+    """All parts that are asked for."""
+    asked = options()
+    data, weights = os.environ.get("DRIFTLINE_TEST_DATA"), os.environ.get("DRIFTLINE_TEST_WEIGHTS")
+    if not data or not weights:
+        print("left out: set DRIFTLINE_TEST_DATA and DRIFTLINE_TEST_WEIGHTS to the folders of real images and weights")
+        return
+    began = time.perf_counter()
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    print(
+        f"machine: {platform.machine()}, {os.cpu_count()} cores, {threads} threads, Python {platform.python_version()}"
+    )
+    scored = cache(partial(tables.kept, asked.cache, Path(data), Path(weights)))
+    starts = watchers(asked.expected_run_length)
+    if asked.ours_only:
+        starts = {OURS: starts[OURS]}
+    parts = {
+        "changes": partial(changes_part, scored, starts, asked.seeds, asked.step_seeds),
+        "cost": partial(cost, scored, Path(data), Path(weights), updates=20_000, scorings=5 if asked.quick else 40),
+        "stationary": partial(stationary_part, scored, starts, asked.images),
+        "memory": partial(memory, scored, asked.memory),
+    }  # fmt: skip
+    for part in asked.parts.split(","):
+        parts[part]()
+    print(f"\ntook {time.perf_counter() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
