@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
-from streams.bus import Consumer, Record
+from streams.bus import MOST_POLLED_BYTES, Consumer, Record
 from streams.origin import Origin, placed
 from streams.topics import BACKLOG
 from streams.worker import Original
@@ -53,17 +53,17 @@ class FreshFirst:
         """The partitions of both."""
         return self._fresh.owned | self._waiting.owned
 
-    def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
+    def poll(self, *, max_records: int, timeout_s: float, max_bytes: int = MOST_POLLED_BYTES) -> Sequence[Record]:
         """The next records of one of them."""
         brief_s, since_s = min(timeout_s, BRIEF_S), self._monotonic() - self._waiting_at
-        if since_s < SHARE_S and (records := self._poll_fresh(max_records, self._brief_once(brief_s))):
+        if since_s < SHARE_S and (records := self._poll_fresh(max_records, self._brief_once(brief_s), max_bytes)):
             return records
         if self._more or since_s >= LOOK_S:
-            records = self._waiting.poll(max_records=max_records, timeout_s=brief_s)
+            records = self._waiting.poll(max_records=max_records, timeout_s=brief_s, max_bytes=max_bytes)
             self._waiting_at, self._more = self._monotonic(), bool(records)
             if records:
                 return records
-        return self._poll_fresh(max_records, timeout_s)
+        return self._poll_fresh(max_records, timeout_s, max_bytes)
 
     def commit(self, offsets: Mapping[tuple[str, int], int]) -> None:
         """Make these the groups' positions; raises Fenced as either does."""
@@ -86,8 +86,8 @@ class FreshFirst:
         """No wait, but for once in LOOK_S."""
         return brief_s if self._monotonic() - self._fresh_at >= LOOK_S else 0.0
 
-    def _poll_fresh(self, max_records: int, timeout_s: float) -> Sequence[Record]:
-        records = self._fresh.poll(max_records=max_records, timeout_s=timeout_s)
+    def _poll_fresh(self, max_records: int, timeout_s: float, max_bytes: int) -> Sequence[Record]:
+        records = self._fresh.poll(max_records=max_records, timeout_s=timeout_s, max_bytes=max_bytes)
         if timeout_s or records:
             self._fresh_at = self._monotonic()
         return records

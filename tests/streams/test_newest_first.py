@@ -10,7 +10,7 @@ import pytest
 
 from detectors.extractors import ExtractorCache
 from detectors.images import encode_png
-from streams.bus import Bus, Record
+from streams.bus import MOST_POLLED_BYTES, Bus, Record
 from streams.buses import open_bus
 from streams.camera import Camera
 from streams.ledger import Ledger
@@ -130,7 +130,7 @@ class Scripted:
     def owned(self) -> frozenset[tuple[str, int]]:
         return frozenset({(self.topic, 0)})
 
-    def poll(self, *, max_records: int, timeout_s: float) -> Sequence[Record]:
+    def poll(self, *, max_records: int, timeout_s: float, max_bytes: int = MOST_POLLED_BYTES) -> Sequence[Record]:
         self.waits.append(timeout_s)
         return [Record(self.topic, 0, 0, None, (), b"", 0.0)] * self.full
 
