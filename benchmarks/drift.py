@@ -2,7 +2,7 @@
 
 Every method sees the same lines in one run. Lines are drawn from the signals of real tiles and cookies under real models,
 scored once and kept under `--cache` (ten minutes; numbers and names, no pixels). Needs DRIFTLINE_TEST_DATA and
-DRIFTLINE_TEST_WEIGHTS. `--quick` takes two minutes, a million images half an hour and more.
+DRIFTLINE_TEST_WEIGHTS. `--quick` takes a minute, everything some ten once the signals are kept.
 """
 
 import argparse
