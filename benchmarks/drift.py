@@ -2,7 +2,7 @@
 
 Every method sees the same lines in one run. Lines are drawn from the signals of real tiles and cookies under real models,
 scored once and kept under `--cache` (ten minutes; numbers and names, no pixels). Needs DRIFTLINE_TEST_DATA and
-DRIFTLINE_TEST_WEIGHTS. `--quick` takes two minutes, a million images half an hour and more.
+DRIFTLINE_TEST_WEIGHTS. `--quick` takes a minute, everything some ten once the signals are kept.
 """
 
 import argparse
@@ -15,9 +15,9 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-from drifts import tables
+from drifts import cost, tables
 from drifts.lines import CHANGES, PROCESSES, RAMP, SPIKE, STEP, Marginals, lines
-from drifts.rivals import OURS, Ours, Start, watchers
+from drifts.rivals import OURS, Start, watchers
 from drifts.tables import COOKIE, FALSE_ALARM_RATE, Floats, Scored
 from drifts.trials import (
     KINDS,
@@ -32,10 +32,7 @@ from drifts.trials import (
     trial,
     upper_limit,
 )
-from rivals.client import BANK, WEIGHTS
-
-from detectors.features import load_extractor
-from detectors.images import decode
+from rivals.client import BANK
 
 TILES = "exposures 1+2"
 TARGET = 1.0
@@ -45,6 +42,7 @@ Tables = Callable[[str], Scored]
 """What a model said, by its name: from the cache, or scored when first asked for."""
 
 _LINE_IMAGES = 5_000
+_UPDATES = 20_000
 _PER = 10_000
 
 
@@ -174,59 +172,31 @@ def delays(met: Met) -> str:
     return f"{number(met.median)} / {number(met.quantile(0.95))}{share}"
 
 
-def cost(scored: Tables, data: Path, weights: Path, *, updates: int, scorings: int) -> None:
-    """Time of watching an image beside that of scoring it; rounds alternate."""
-    known = [each for each in tables.pictures(data) if each.exposure == 1 and each.good]
-    watcher = Ours(scored(TILES).reference, 0, expected_run_length=_PER)
-    given = [tables.signals(row_S) for row_S in scored(TILES).rows(exposures=(1, 2))]
-    images = [decode(each.path.read_bytes()) for each in known[:scorings]]
-    models = {
-        "resnet18": tables.fitted(known[:20], load_extractor("resnet18", weights=weights / WEIGHTS, runtime="openvino")),
-        "efficientnet_lite0": tables.fitted(known[:20], load_extractor(runtime="openvino")),
-    }  # fmt: skip
-    watched: list[float] = []
-    taken: dict[str, list[float]] = {name: [] for name in models}
-    for turn, image in enumerate(images):
-        for name, model in models.items():
-            start = time.perf_counter()
-            model.score([image])
-            taken[name].append(1000 * (time.perf_counter() - start))
-        for place in range(turn * updates // len(images), (turn + 1) * updates // len(images)):
-            start = time.perf_counter()
-            watcher.take(str(place), given[place % len(given)], False)
-            watched.append(1000 * (time.perf_counter() - start))
-    update_ms = float(np.median(watched))
-    rows = [
-        [
-            name, f"{np.median(each):.1f}", f"{update_ms:.3f}", f"{np.mean(watched):.3f}",
-            f"{np.percentile(watched, 99):.3f}", f"{update_ms / np.median(each):.2%}",
-        ]
-        for name, each in taken.items()
-    ]  # fmt: skip
+def show_cost(taken: Mapping[str, Sequence[float]], watched: Sequence[float]) -> None:
+    """Watching beside scoring."""
+    update_ms, scorings = float(np.median(watched)), len(next(iter(taken.values())))
     show(
-        f"Cost of watching {updates:,} images, of scoring {len(images)} (256 px, OpenVINO, {BANK:,} rows); goal: at most 2 %",
+        f"Cost of watching {len(watched):,} images, of scoring {scorings} (256 px, OpenVINO, {BANK:,} rows); goal: at most 2 %",
         ["backbone", "scoring p50 ms", "watching p50 ms", "mean", "p99", "watching / scoring"],
-        rows,
-    )
+        [
+            [
+                name, f"{np.median(each):.1f}", f"{update_ms:.3f}", f"{np.mean(watched):.3f}",
+                f"{np.percentile(watched, 99):.3f}", f"{update_ms / np.median(each):.2%}",
+            ]
+            for name, each in taken.items()
+        ],
+    )  # fmt: skip
 
 
-def memory(scored: Tables, images: int) -> None:
-    """Resident memory of this process at a tenth of the way and at its end."""
-    watcher = Ours(scored(TILES).reference, 0, expected_run_length=_PER)
-    given = [tables.signals(row_S) for row_S in scored(TILES).rows(exposures=(1, 2))]
-    rng = np.random.default_rng(0)
-    sizes = []
-    for image in range(images):
-        watcher.take(f"image-{image}", given[int(rng.integers(len(given)))], False)
-        if image in (images // 10, images - 1):
-            sizes.append(resident_mb())
-    print(f"\nMemory: {sizes[0]:.1f} MB after {images // 10:,} images, {sizes[-1]:.1f} MB after {images:,}")
+def cost_part(scored: Tables, data: Path, weights: Path, scorings: int) -> None:
+    """Time of watching an image."""
+    show_cost(*cost.times(scored(TILES), cost.models(data, weights), data, updates=_UPDATES, scorings=scorings))
 
 
-def resident_mb() -> float:
-    """Resident memory of this process, in MB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+def memory_part(scored: Tables, images: int) -> None:
+    """Whether memory grows."""
+    early, late = cost.resident(scored(TILES), images)
+    print(f"\nMemory: {early:.1f} MB after {images // 10:,} images, {late:.1f} MB after {images:,}")
 
 
 def stationary_part(scored: Tables, starts: Mapping[str, Start], images: int) -> None:
@@ -295,9 +265,9 @@ def main() -> None:
         starts = {OURS: starts[OURS]}
     parts = {
         "changes": partial(changes_part, scored, starts, asked.seeds, asked.step_seeds),
-        "cost": partial(cost, scored, Path(data), Path(weights), updates=20_000, scorings=5 if asked.quick else 40),
+        "cost": partial(cost_part, scored, Path(data), Path(weights), 5 if asked.quick else 40),
         "stationary": partial(stationary_part, scored, starts, asked.images),
-        "memory": partial(memory, scored, asked.memory),
+        "memory": partial(memory_part, scored, asked.memory),
     }  # fmt: skip
     for part in asked.parts.split(","):
         parts[part]()

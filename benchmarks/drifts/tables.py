@@ -1,7 +1,7 @@
 """Signals of real images under real models, scored once and kept: what the streams of the drift benchmark are drawn from.
 
 Each model is a PatchCore on ResNet18 (layers 2+3, 256 px, 4,000 rows), fitted on the good images of its training side.
-The kept files hold numbers and the names of images, never pixels. Scoring everything takes some ten minutes, once.
+The kept files hold numbers and the names of images, never pixels. Scoring takes some ten minutes, once.
 
 Shape legend: N images, S columns of `COLUMNS`.
 """
