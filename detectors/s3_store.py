@@ -235,7 +235,7 @@ class S3Store:
             if answer.code == "AccessDenied":
                 raise InvalidInput(
                     f"{url}: these keys may not write into bucket {self._bucket} ({answer.code}); let them put objects there, "
-                    "or give others in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                    "give others in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or see whether our clock is right"
                 )
             if answer.status in (400, 401, 403):
                 raise InvalidInput(f"{url}: {answer.code}; check the keys, the region, and our clock")
