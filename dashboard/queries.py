@@ -64,6 +64,7 @@ class LineCard:
     state: LineState
     images_per_min: float
     judged: int
+    overdue: int
     flag_rate: float | None
     target_rate: float
     version: int | None
@@ -189,6 +190,7 @@ def _card(summary: LineSummary, config: LineConfig, *, now: float) -> LineCard:
         state=_state(summary, seen_s),
         images_per_min=summary.images_per_min,
         judged=summary.judged,
+        overdue=summary.overdue,
         flag_rate=summary.flag_rate,
         target_rate=config.false_alarm_rate,
         version=summary.version,

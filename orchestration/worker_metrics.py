@@ -35,6 +35,7 @@ class WorkerMetrics:
         self._dead = self._counter("driftline_dead_letters", "Messages given up, of those committed.")
         self._made = self._counter("driftline_messages", "Messages sent, by type and line.", "type", "line")
         self._flagged = self._counter("driftline_flagged", "Verdicts that flagged the image.", "line")
+        self._overdue = self._counter("driftline_overdue", "Verdicts after their line's deadline.", "line")
         self._batch = self._histogram(
             "driftline_batch_seconds", "From records in hand to their commit.", BATCH_BUCKETS_S
         )
@@ -62,6 +63,7 @@ class WorkerMetrics:
         self._made.labels(self._worker, type(message).__name__, message.line).inc()
         if isinstance(message, Verdict):
             self._flagged.labels(self._worker, message.line).inc(int(message.flagged))
+            self._overdue.labels(self._worker, message.line).inc(int(message.overdue))
             late = "yes" if message.late else "no"
             self._latency.labels(self._worker, message.line, late).observe(message.latency_ms / 1000)
 

@@ -132,7 +132,7 @@ class Ledger:
         return next(iter(self._bodies(query, Verdict)), None)
 
     def hours(self, line: str, *, since: float = -math.inf, until: float = math.inf) -> list[Hour]:
-        """What a line judged and flagged hour by hour, oldest first; hours without a verdict are absent."""
+        """What a line judged, flagged and judged too late hour by hour, oldest first; hours without a verdict are absent."""
         with self.transaction(writes=False) as connection:
             return hours_of(connection, line, since=since, until=until)
 
@@ -209,7 +209,8 @@ class Ledger:
             redelivered, doubled = connection.execute(again.where(VERDICTS.c.line == line, REPEATED)).one()
             letters = connection.execute(dead).scalar_one()
             pending = pending_of(connection, line)
-            return Counts(judged_of(connection, line), pending, letters, doubled, redelivered or 0)
+            judged, overdue = judged_of(connection, line)
+            return Counts(judged, pending, letters, doubled, redelivered or 0, overdue)
 
     def requests(self, line: str | None = None, *, states: Sequence[str] | None = None) -> list[RequestRow]:
         """Requests and how far they are, oldest first."""

@@ -29,24 +29,31 @@ def hour_of(at: float) -> float:
 def count_into_hours(connection: Connection, judged: Sequence[Verdict]) -> None:
     """Count verdicts that were written in this transaction. Rows in order: two writers never wait for each other in a ring."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    flags: dict[tuple[str, float], list[bool]] = {}
+    by_hour: dict[tuple[str, float], list[Verdict]] = {}
     for verdict in judged:
-        flags.setdefault((verdict.line, hour_of(verdict.judged_at)), []).append(verdict.flagged)
-    for (line, start_at), each in sorted(flags.items()):
-        row = dialect.insert(VERDICT_HOURS).values(line=line, start_at=start_at, judged=len(each), flagged=sum(each))
-        more = {name: VERDICT_HOURS.c[name] + row.excluded[name] for name in ("judged", "flagged")}
+        by_hour.setdefault((verdict.line, hour_of(verdict.judged_at)), []).append(verdict)
+    for (line, start_at), each in sorted(by_hour.items()):
+        counts = {
+            "judged": len(each),
+            "flagged": sum(verdict.flagged for verdict in each),
+            "overdue": sum(verdict.overdue for verdict in each),
+        }
+        row = dialect.insert(VERDICT_HOURS).values(line=line, start_at=start_at, **counts)
+        more = {name: VERDICT_HOURS.c[name] + row.excluded[name] for name in counts}
         connection.execute(row.on_conflict_do_update(index_elements=["line", "start_at"], set_=more))
 
 
 def hours_of(connection: Connection, line: str, *, since: float, until: float) -> list[Hour]:
     """The hours of a line that have verdicts and overlap with a span of time, oldest first."""
     hours = VERDICT_HOURS.c
-    query = select(hours.start_at, hours.judged, hours.flagged).where(hours.line == line)
+    query = select(hours.start_at, hours.judged, hours.flagged, hours.overdue).where(hours.line == line)
     query = query.where(hours.start_at > since - HOUR_S, hours.start_at < until).order_by(hours.start_at)
     return [Hour(*row) for row in connection.execute(query)]
 
 
-def judged_of(connection: Connection, line: str) -> int:
-    """How many images of a line were judged."""
-    total = select(func.sum(VERDICT_HOURS.c.judged)).where(VERDICT_HOURS.c.line == line)
-    return int(connection.execute(total).scalar_one() or 0)
+def judged_of(connection: Connection, line: str) -> tuple[int, int]:
+    """How many images of a line were judged, and how many of them after its deadline."""
+    hours = VERDICT_HOURS.c
+    totals = select(func.sum(hours.judged), func.sum(hours.overdue)).where(hours.line == line)
+    judged, overdue = connection.execute(totals).one()
+    return int(judged or 0), int(overdue or 0)

@@ -16,10 +16,13 @@ from streams.messages import (
 
 @dataclass(frozen=True)
 class LineSummary:
-    """A line at a glance. `flag_rate`: over the latest verdicts, None without any; `collected`: images waiting for a first model."""
+    """A line at a glance. `flag_rate`: over the latest verdicts, None without any; `collected`: images waiting for a first model;
+    `overdue`: of those judged, how many after the deadline the line had then.
+    """
 
     line: str
     judged: int
+    overdue: int
     collected: int
     flag_rate: float | None
     images_per_min: float
@@ -32,7 +35,8 @@ class LineSummary:
 
 @dataclass(frozen=True)
 class Hour:
-    """What a line judged in an hour that began at `start_at` (seconds since the epoch; hours are those of UTC).
+    """What a line judged in an hour that began at `start_at` (seconds since the epoch; hours are those of UTC); `overdue`: after the
+    line's deadline.
 
     >>> Hour(0.0, judged=200, flagged=3).flag_rate
     0.015
@@ -41,6 +45,7 @@ class Hour:
     start_at: float
     judged: int
     flagged: int
+    overdue: int = 0
 
     @property
     def flag_rate(self) -> float:
@@ -89,13 +94,16 @@ class GateResult:
 
 @dataclass(frozen=True)
 class Counts:
-    """A line in numbers. `doubled`: images with two verdicts that disagree; `redelivered`: equal verdicts that came again."""
+    """A line in numbers. `doubled`: images with two verdicts that disagree; `redelivered`: equal verdicts that came again; `overdue`:
+    verdicts after the line's deadline, those of images that were collected before it had a model among them.
+    """
 
     verdicts: int
     collected_pending: int
     dead_letters: int
     doubled: int
     redelivered: int
+    overdue: int
 
 
 @dataclass(frozen=True)

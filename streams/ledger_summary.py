@@ -17,9 +17,11 @@ def summary_of(connection: Connection, line: str, *, now: float | None) -> LineS
     last_collected = select(func.max(COLLECTED.c.collected_at)).where(COLLECTED.c.line == line)
     last = [connection.execute(query).scalar_one() for query in (last_judged, last_collected)]
     last_at = max((at for at in last if at is not None), default=None)
+    judged, overdue = judged_of(connection, line)
     return LineSummary(
         line=line,
-        judged=judged_of(connection, line),
+        judged=judged,
+        overdue=overdue,
         collected=pending_of(connection, line),
         flag_rate=_flag_rate(connection, line),
         images_per_min=_per_minute(connection, line, until=now if now is not None else last_at),

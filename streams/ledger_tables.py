@@ -46,6 +46,7 @@ VERDICT_HOURS = Table(
     Column("start_at", Float, primary_key=True),
     Column("judged", Integer, nullable=False),
     Column("flagged", Integer, nullable=False),
+    Column("overdue", Integer, nullable=False, server_default="0"),
 )
 """Verdicts counted by line and hour as they are written, for whatever would otherwise count millions of them."""
 

@@ -79,7 +79,9 @@ def _notices(card: LineCard) -> None:
     if card.incident is not None:
         words = kind_in_words(card.incident)
         st.warning(f"Open incident: {plain(words)}", icon=":material/trending_up:")
-    st.caption(f"{card.judged:,} images judged" + (f" · last {ago(card.seen_s)}" if card.seen_s is not None else ""))
+    late = f" · {card.overdue:,} after the deadline" if card.overdue else ""
+    last = f" · last {ago(card.seen_s)}" if card.seen_s is not None else ""
+    st.caption(f"{card.judged:,} images judged{late}{last}")
 
 
 def _links(line: str) -> None:

@@ -4,6 +4,7 @@ import shutil
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -74,6 +75,11 @@ class TestLines:
         assert "Collecting" in said
         assert "version: 2" in said
         assert "240 images judged" in said
+
+    def test_verdicts_after_the_deadline_are_said(self, here: Installation) -> None:
+        late = msgspec.structs.replace(given.verdict(LINE, 1, at=time.time()), overdue=True)
+        here.ledger.record([given.serving(LINE, 1, at=time.time()), late])
+        assert "1 images judged · 1 after the deadline" in words(opened("pages/lines.py"))
 
     def test_a_refused_version_is_said(self, here: Installation) -> None:
         here.ledger.record([given.serving(LINE, 1, at=time.time())])

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pandas as pd
 import pytest
 
@@ -65,6 +66,11 @@ class TestCards:
         assert card.flag_rate == pytest.approx(1 / 4)
         assert card.target_rate == LineConfig().false_alarm_rate
         assert (card.incident, card.trouble, card.progress) == (None, None, None)
+
+    def test_verdicts_after_the_deadline_are_counted(self, here: Installation) -> None:
+        late = msgspec.structs.replace(given.verdict(LINE, 1, at=NOW), overdue=True)
+        here.ledger.record([late, given.verdict(LINE, 2, at=NOW)])
+        assert (the_card(here).judged, the_card(here).overdue) == (2, 1)
 
     def test_a_line_that_sends_nothing_is_silent(self, here: Installation) -> None:
         here.ledger.record([given.serving(LINE, 1, at=NOW - 60)])

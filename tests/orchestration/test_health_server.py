@@ -80,7 +80,7 @@ def test_health_follows_what_the_worker_goes_through(bus: LocalBus) -> None:
 def test_figures_count_what_was_committed(bus: LocalBus) -> None:
     answers: dict[str, Message] = {
         "a": verdict("a"),
-        "b": verdict("b", flagged=True, latency_ms=1200),
+        "b": msgspec.structs.replace(verdict("b", flagged=True, latency_ms=1200), overdue=True),
         "c": verdict("c", line="glass"),
         "d": verdict("d", latency_ms=90_000, late=True),
         "e": collected("e"),
@@ -99,6 +99,8 @@ def test_figures_count_what_was_committed(bus: LocalBus) -> None:
     assert found[of("driftline_messages_total", type="Collected", line="tiles")] == 1
     assert found[of("driftline_flagged_total", line="tiles")] == 1
     assert found[of("driftline_flagged_total", line="glass")] == 0
+    assert found[of("driftline_overdue_total", line="tiles")] == 1
+    assert found[of("driftline_overdue_total", line="glass")] == 0
     latency = "driftline_verdict_latency_seconds"
     assert found[of(f"{latency}_sum", line="tiles", late="no")] == pytest.approx(1.28)
     assert found[of(f"{latency}_bucket", line="tiles", late="no", le="0.1")] == 1

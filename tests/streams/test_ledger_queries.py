@@ -36,6 +36,16 @@ def test_flags_are_counted_by_hour_and_repeats_only_once(ledger: Ledger) -> None
     assert ledger.hours("nowhere") == []
 
 
+def test_verdicts_after_the_deadline_are_counted_once_each(ledger: Ledger) -> None:
+    late = msgspec.structs.replace(verdict("a", at=7200.0), overdue=True)
+    ledger.record([late, verdict("b", at=7201.0), msgspec.structs.replace(late, image_id="c", judged_at=10800.0)])
+    ledger.record([late, of_line("other", verdict("a"))])
+    assert [(hour.judged, hour.overdue) for hour in ledger.hours("tiles")] == [(2, 1), (1, 1)]
+    assert {each.line: (each.judged, each.overdue) for each in ledger.lines()} == {"tiles": (3, 2), "other": (1, 0)}
+    assert ledger.counts("tiles").overdue == 2
+    assert ledger.counts("nowhere").overdue == 0
+
+
 def test_each_line_has_its_own_numbers(ledger: Ledger) -> None:
     ledger.record(
         [verdict("a"), verdict("a", version=2), of_line("other", verdict("a")), of_line("other", verdict("a"))]

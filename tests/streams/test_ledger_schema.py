@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -100,6 +101,8 @@ def test_a_ledger_from_before_the_migrations_keeps_everything_and_becomes_the_sa
         verdict("a", flagged=True),
         verdict("b", at=3599.9),
         verdict("c", at=3600.0),
+        *(msgspec.structs.replace(verdict(name, at=at), overdue=True) for name, at in (("e", 1.0), ("f", 3601.0))),
+        verdict('"overdue":true', at=2.0),
         review("a"),
         *letters,
     ]
@@ -113,6 +116,7 @@ def test_a_ledger_from_before_the_migrations_keeps_everything_and_becomes_the_sa
             ledger.record([verdict("a"), verdict("d", at=3601.0)])
         assert everything_in(old) == everything_in(new)
         assert old.hours("tiles") == new.hours("tiles") != []
+        assert old.counts("tiles").overdue == 2
         for image_id in ("a", "images-3-2"):
             assert old.story("tiles", image_id) == new.story("tiles", image_id)
         assert old.story("tiles", "a").dead_letters == (letters[0],)
