@@ -23,7 +23,7 @@ from detectors.duplicates import identical_images, same_parts
 from detectors.errors import InvalidInput
 from detectors.images import Image, ImageStatistics, statistics
 from detectors.manifest import Threshold
-from detectors.maps import SIGMA, Scores, counted, image_scores, smoothed
+from detectors.maps import SIGMA, Scores, counted, smoothed
 from detectors.model import BLIND, Extractor, Model
 from detectors.padim import PaDiM
 from detectors.preprocessing import Preparation
@@ -98,9 +98,10 @@ def fit_model(
         left_out |= {keys[i]: MEMORY for i in rest}
     inside_HW = Preparation(extractor.spec.prepare, extractor.spec.image_size).inside
     maps_BHW = counted(detector.left_out_maps(), inside_HW)
-    scores_B, blind, seed = image_scores(maps_BHW, sigma=SIGMA), detector.name in BLIND, CALIBRATION_SEED
+    smoothed_BHW, blind, seed = smoothed(maps_BHW, sigma=SIGMA), detector.name in BLIND, CALIBRATION_SEED
+    scores_B = smoothed_BHW.max(axis=(1, 2)).astype(np.float64)
     of_patches = pixel_threshold(
-        smoothed(maps_BHW, sigma=SIGMA),
+        smoothed_BHW,
         suspects_B,
         false_alarm_rate=false_alarm_rate,
         seed=seed,

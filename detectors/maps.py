@@ -52,8 +52,7 @@ def bulk_scores(maps_BHW: Maps, inside_HW: NDArray[np.bool_] | None = None) -> S
     line changes, not when a part is bad.
     """
     check_maps(maps_BHW)
-    distances_BN = maps_BHW.reshape(len(maps_BHW), -1) if inside_HW is None else maps_BHW[:, inside_HW]
-    return np.median(distances_BN, axis=1).astype(np.float64)
+    return np.median(_patches(maps_BHW, inside_HW), axis=1).astype(np.float64)
 
 
 def region_scores(maps_BHW: Maps, inside_HW: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
@@ -69,9 +68,8 @@ def region_scores(maps_BHW: Maps, inside_HW: NDArray[np.bool_] | None = None) ->
     scores = []
     for row in rows:
         for column in columns:
-            field_BHW = maps_BHW[:, row, column]
-            inside = slice(None) if inside_HW is None else inside_HW[row, column].reshape(-1)
-            distances_BN = field_BHW.reshape(len(maps_BHW), -1)[:, inside]
+            inside = None if inside_HW is None else inside_HW[row, column]
+            distances_BN = _patches(maps_BHW[:, row, column], inside)
             scores.append(np.median(distances_BN, axis=1) if distances_BN.size else np.zeros(len(maps_BHW)))
     return np.stack(scores, axis=1).astype(np.float64)
 
@@ -87,10 +85,13 @@ def over_scores(smoothed_BHW: Maps, pixel_threshold: float, inside_HW: NDArray[n
     >>> over_scores(np.array([[[0.0, 1.0]]], np.float32), 0.5).tolist()
     [0.5]
     """
-    over_BHW = smoothed_BHW > pixel_threshold
-    over_BN = over_BHW.reshape(len(over_BHW), -1) if inside_HW is None else over_BHW[:, inside_HW]
-    shares_B: Scores = over_BN.mean(axis=1)
+    shares_B: Scores = (_patches(smoothed_BHW, inside_HW) > pixel_threshold).mean(axis=1)
     return shares_B
+
+
+def _patches(maps_BHW: Maps, inside_HW: NDArray[np.bool_] | None) -> Maps:
+    """The patches of each map in one row, of those inside where some do not count, `(B, N)`."""
+    return maps_BHW.reshape(len(maps_BHW), -1) if inside_HW is None else maps_BHW[:, inside_HW]
 
 
 def counted(maps_BHW: Maps, inside_HW: NDArray[np.bool_]) -> Maps:
