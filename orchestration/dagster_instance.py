@@ -4,12 +4,14 @@ On a SQLite ledger Dagster keeps its runs in SQLite too, and one at a time, sinc
 in the ledger's database, and lines do not wait: two runs at once, though never two of one line.
 """
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from streams.ledger_engine import on_postgresql
+from detectors.errors import InvalidInput
+from streams.ledger_engine import on_postgresql, shown
 from streams.settings import Settings
 
 _ALWAYS = """\
@@ -52,6 +54,9 @@ with dagster.DagsterInstance.get() as instance:
     instance.event_log_storage.get_maximum_record_id()
 """
 
+ERROR = re.compile(r"[\w.]*(Error|Exception): ")
+"""How a line begins that ends a traceback."""
+
 
 def write_configuration(settings: Settings) -> Path:
     """Write the instance's dagster.yaml; its folder, which is to be DAGSTER_HOME."""
@@ -64,7 +69,15 @@ def write_configuration(settings: Settings) -> Path:
 def make_databases(settings: Settings, environ: Mapping[str, str]) -> None:
     """Make Dagster's databases once, before several of its processes would do so at the same moment and fail.
 
-    `environ`: that of the processes.
+    `environ`: that of the processes. Raises InvalidInput where they cannot be made.
     """
-    if on_postgresql(settings.ledger) or not (settings.home / "dagster" / "history").exists():
-        subprocess.run((sys.executable, "-c", MAKE_DATABASES), env=environ, check=True, stdin=subprocess.DEVNULL)
+    if not on_postgresql(settings.ledger) and (settings.home / "dagster" / "history").exists():
+        return
+    command = (sys.executable, "-c", MAKE_DATABASES)
+    done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reasons = [line for line in done.stderr.splitlines() if ERROR.match(line)] or [f"status {done.returncode}"]
+        place = shown(settings.ledger) if on_postgresql(settings.ledger) else settings.home / "dagster"
+        raise InvalidInput(
+            f"Dagster cannot make its tables in {place}: {reasons[-1]}; its user must be able to make tables and write there"
+        )

@@ -20,6 +20,9 @@ _POSTGRESQL = ("postgresql", "postgresql+psycopg")
 _REFUSALS = ("28000", "28P01", "3D000", "42501")
 """PostgreSQL's codes for wrong names and passwords, a database that is not there, and missing rights."""
 
+_WITHHELD = ("42501", "25006")
+"""Its codes for rights that were taken away from us, and for a standby that only reads: people put that right, no message is at fault."""
+
 _LIMITS = "54"
 """PostgreSQL's class of what exceeds its limits (a name too long for an index): no second try helps."""
 
@@ -78,8 +81,10 @@ def lock_requests(connection: Connection) -> None:
 
 def fault(error: Exception) -> DriftlineError | None:
     """What an error within a transaction means: a value that no ledger can hold, away for now, or (None) a mistake of ours."""
-    too_large = str(getattr(getattr(error, "orig", None), "sqlstate", "")).startswith(_LIMITS)
-    if isinstance(error, (exc.DataError, OverflowError)) or too_large:
+    sqlstate = str(getattr(getattr(error, "orig", None), "sqlstate", ""))
+    if isinstance(error, exc.DBAPIError) and sqlstate in _WITHHELD:
+        return Unavailable(f"the ledger does not let us: {error.orig}; give us the rights again; it is tried again")
+    if isinstance(error, (exc.DataError, OverflowError)) or sqlstate.startswith(_LIMITS):
         return InvalidInput(f"the ledger cannot hold that: {str(error).splitlines()[0]}; send it again, mended")
     if isinstance(error, (exc.OperationalError, exc.InterfaceError)):
         return Unavailable(f"the ledger does not answer: {error.orig}; it is tried again")

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, delete, insert, inspect, select
+from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, delete, insert, inspect, select, text
 
 from detectors.errors import InvalidInput
 from streams.ledger_engine import lock_tables
@@ -26,16 +26,23 @@ LATEST = "0004"
 REVISION = Table("ledger_revision", MetaData(), Column("version_num", String(32), primary_key=True))
 """Not alembic's usual name: Dagster keeps its own revision under that one, and may share the database."""
 
+LACKING = text(
+    "SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE NOT (has_table_privilege(name, 'SELECT')"
+    " AND has_table_privilege(name, 'INSERT') AND has_table_privilege(name, 'UPDATE')) ORDER BY name"
+)
+"""Which of these tables we may not both read and write."""
+
 _log = logging.getLogger(__name__)
 
 
 def bring_up_to_date(engine: Engine) -> None:
     """Make the ledger, or bring it to the latest revision; where it is there already, that is only read.
 
-    Raises InvalidInput for a ledger that a newer program made.
+    Raises InvalidInput for a ledger that a newer program made, or into which we may not write.
     """
     with engine.connect().execution_options(writes=False) as connection, connection.begin():
         if revision_of(connection) == LATEST:
+            _check_rights(connection)
             return
     with engine.connect() as connection, connection.begin():
         lock_tables(connection)
@@ -46,6 +53,18 @@ def bring_up_to_date(engine: Engine) -> None:
         elif found != LATEST:
             _log.warning("the ledger goes from revision %s to %s; a large one takes minutes", found, LATEST)
             migrate(connection, since=found)
+
+
+def _check_rights(connection: Connection) -> None:
+    """Raise InvalidInput where the database's user may not read and write every table."""
+    if connection.dialect.name != "postgresql":
+        return
+    lacking = connection.execute(LACKING, {"names": sorted(METADATA.tables)}).scalars().all()
+    if lacking:
+        raise InvalidInput(
+            f"ledger {connection.engine.url}: its user may not read and write {', '.join(lacking)}; "
+            "GRANT SELECT, INSERT, UPDATE ON them, or name another user"
+        )
 
 
 def revision_of(connection: Connection) -> str | None:

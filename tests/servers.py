@@ -119,6 +119,20 @@ def postgresql_database() -> Iterator[str]:
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@contextmanager
+def postgresql_role(url: str) -> Iterator[str]:
+    """A new user of a database who may sign in and nothing else, as a ledger's URL; gone at the end."""
+    role, password = f"test_{uuid4().hex}", uuid4().hex
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
+    yield make_url(url).set(username=role, password=password).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"DROP OWNED BY {role}")
+        connection.exec_driver_sql(f"DROP ROLE {role}")
+
+
 def tables_of(url: str) -> set[str]:
     """The tables of a database."""
     return set(inspect(create_engine(url, poolclass=NullPool)).get_table_names())

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from sqlalchemy import make_url
 
+from detectors.errors import InvalidInput
 from orchestration.dagster_instance import MAKE_DATABASES, make_databases, write_configuration
 from orchestration.resources import LINE_TAG
 from orchestration.supervise import child_environ
@@ -18,7 +20,7 @@ from streams.ledger import Ledger
 from streams.ledger_schema import REVISION
 from streams.ledger_tables import METADATA
 from streams.settings import Settings
-from tests.servers import postgresql_database, tables_of
+from tests.servers import postgresql_database, postgresql_role, tables_of
 
 DAGSTERS = {"runs", "run_tags", "event_logs", "job_ticks", "instigators", "alembic_version"}
 
@@ -84,6 +86,16 @@ def test_processes_that_make_the_tables_at_once_do_not_fail(settings: Settings) 
         command = (sys.executable, "-c", MAKE_DATABASES)
         several = [stack.enter_context(subprocess.Popen(command, env=environ)) for _ in range(2)]
     assert [each.returncode for each in several] == [0, 0]
+
+
+def test_a_user_who_may_not_make_tables_is_told_so(settings: Settings) -> None:
+    Ledger.open(settings.ledger).close()
+    with postgresql_role(settings.ledger) as restricted:
+        with pytest.raises(
+            InvalidInput, match=r"cannot make its tables in .*permission denied for schema public"
+        ) as found:
+            made(replace(settings, ledger=restricted))
+        assert str(make_url(restricted).password) not in str(found.value)
 
 
 @dg.job

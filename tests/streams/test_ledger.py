@@ -31,7 +31,8 @@ from streams.messages import (
     Signals,
     Verdict,
 )
-from tests.servers import postgresql_database
+from tests.servers import postgresql_database, postgresql_role
+from tests.streams.ledger_bulk import connected
 from tests.streams.together import together
 
 SIGNALS = Signals(peak=1.0, bulk=0.5, mean=100.0, contrast=20.0, sharpness=5.0)
@@ -292,6 +293,48 @@ def test_what_postgresql_refuses_is_said_without_the_password() -> None:
             with pytest.raises(InvalidInput, match="check name, password, database and rights") as found:
                 Ledger.open(wrong.render_as_string(hide_password=False))
             assert "secret-but-wrong" not in str(found.value)
+
+
+def allow(url: str, statement: str, role_url: str) -> None:
+    """Say something of a user's rights; `{role}` stands for the user."""
+    with connected(url) as connection:
+        connection.exec_driver_sql(statement.format(role=make_url(role_url).username))
+
+
+def test_a_user_of_postgresql_without_rights_is_refused_with_the_cure() -> None:
+    with postgresql_database() as url, postgresql_role(url) as restricted:
+        with pytest.raises(InvalidInput, match=r"(?s)permission denied for schema public.*rights"):
+            Ledger.open(restricted)
+        Ledger.open(url).close()
+        with pytest.raises(InvalidInput, match=r"(?s)permission denied for table ledger_revision.*rights"):
+            Ledger.open(restricted)
+        allow(url, "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}", restricted)
+        with pytest.raises(InvalidInput, match=r"may not read and write audit, collected.*GRANT SELECT") as found:
+            Ledger.open(restricted)
+        assert str(make_url(restricted).password) not in str(found.value)
+        allow(url, "GRANT INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}", restricted)
+        with closing(Ledger.open(restricted)) as ledger:
+            ledger.record([verdict("a")])
+
+
+def test_rights_that_are_taken_away_are_waited_for_and_no_message_is_blamed() -> None:
+    with postgresql_database() as url, postgresql_role(url) as restricted, closing(Ledger.open(url)):
+        allow(url, "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}", restricted)
+        with closing(Ledger.open(restricted)) as ledger:
+            allow(url, "REVOKE INSERT ON verdicts FROM {role}", restricted)
+            with pytest.raises(Unavailable, match=r"permission denied for table verdicts.*rights"):
+                ledger.record([verdict("a")])
+            allow(url, "GRANT INSERT ON verdicts TO {role}", restricted)
+            ledger.record([verdict("a")])
+
+
+def test_a_standby_that_only_reads_is_waited_for() -> None:
+    with postgresql_database() as url:
+        Ledger.open(url).close()
+        name = make_url(url).database
+        allow(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on", url)
+        with closing(Ledger.open(url)) as ledger, pytest.raises(Unavailable, match="read-only transaction"):
+            ledger.record([verdict("a")])
 
 
 def test_of_people_who_ask_for_a_model_at_once_one_is_heard(url: str) -> None:
