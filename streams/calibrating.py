@@ -48,6 +48,7 @@ _BAD_PART_SHIFT = {PEAK: CLIP, OVER: CLIP, BULK: 1.0}
 _RATE_FLAGGED = 99
 _COUNTED = 10_000.0
 _LEVEL_STEP = 0.02
+_CAUTION = 2.0
 _MARGIN = 3.0
 
 QUIET_IMAGES = 200
@@ -195,7 +196,7 @@ def calibrate(
             for path in range(_PATHS)
         ]
     )
-    thresholds_K = _joint_thresholds(streams_RTW, primes_RS, images, dead_zones_2S, run_length)
+    thresholds_K = _joint_thresholds(streams_RTW, primes_RS, images, dead_zones_2S, _CAUTION * run_length)
     least_K = SPIKE * (CLIP - dead_zones_2S).ravel() + _MARGIN
     least_flag = SPIKE * (1 / FLAG_SPREAD - FLAG_DEAD_ZONE) + _MARGIN
     return Calibration(
