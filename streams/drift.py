@@ -9,6 +9,7 @@ Shape legend: N images of the reference, S signals, T recent images.
 """
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,7 @@ from streams.calibrating import (
 )
 from streams.camera_faults import Usable
 from streams.classifying import COVARIATE, FAULT, STEP, SURGE, Finding, bad_parts, classify, drift_map, shape_of
-from streams.messages import Signals
+from streams.messages import Signals, Verdict
 
 SMALLEST_REFERENCE = 10
 RECENT = 512
@@ -178,6 +179,13 @@ class LineMonitor:
         elif self._judged == CONFIRMED_AFTER:
             self._confirm()
         return alarms
+
+    def follow(self, verdicts: Iterable[Verdict]) -> Iterator[tuple[Verdict, tuple[Alarm, ...]]]:
+        """Take many verdicts in, in their order; those that raised alarms, with these."""
+        for verdict in verdicts:
+            alarms = self.update(verdict.image_id, verdict.signals, flagged=verdict.flagged)
+            if alarms:
+                yield verdict, alarms
 
     def _row(self, signals: Signals) -> Array:
         """Signals in the order of `names`; what an older scorer did not say is taken to be usual."""

@@ -147,10 +147,14 @@ class ModelServing(Message, frozen=True, kw_only=True):
 
 
 class DriftIncident(Message, frozen=True, kw_only=True):
-    """The line changed. `kind`: covariate_drift, defect_surge or camera_fault; `state`: opened or closed.
+    """What became of a change of the line. `kind`: covariate_drift, defect_surge or camera_fault; `state`: opened, growing (it moved
+    on by more than half), reopened (it came back soon after it was closed) or closed.
 
-    `since_image_id` is the first image after the estimated change, `effect` the shift of `signal` in robust standard deviations,
-    `after_images` the images this model had judged before the alarm.
+    `since_image_id` is the first image after the estimated change, `before_image_id` the last one before it where it is known, `effect`
+    the shift of `signal` in robust standard deviations, `after_images` the images this model had judged before the alarm. `confidence`
+    (0 to 1) is that of the kind, `evidence` says why in words, `shape` is step or ramp, `where` how far the bulk of each field of the
+    image moved in robust standard deviations (row by row, `detectors.maps.REGIONS` a side; empty: not known) and `place` the same in
+    words. `run_length`: the images between false alarms that were promised. `sequence` counts the states of an incident.
     """
 
     topic: ClassVar[str] = "incidents"
@@ -168,10 +172,39 @@ class DriftIncident(Message, frozen=True, kw_only=True):
     after_images: int
     at: float
     reason: str = ""
+    before_image_id: str | None = None
+    confidence: float | None = None
+    evidence: tuple[str, ...] = ()
+    shape: str = ""
+    where: tuple[float, ...] = ()
+    place: str = ""
+    run_length: int | None = None
+    sequence: int = 0
 
     @property
     def identity(self) -> str:
-        return f"{self.incident_id}:{self.state}"
+        return (
+            f"{self.incident_id}:{self.state}"
+            if self.sequence == 0
+            else f"{self.incident_id}:{self.state}:{self.sequence}"
+        )
+
+
+class IncidentAnswer(Message, frozen=True, kw_only=True):
+    """What a person says of an incident. `says`: acknowledged (seen, the policy goes on), expected ("new material from Monday": it is the
+    line's new normal, learn it) or ignored (it is explained and no reason to learn anything).
+    """
+
+    topic: ClassVar[str] = "answers"
+    incident_id: str
+    says: str
+    note: str
+    by: str
+    at: float
+
+    @property
+    def identity(self) -> str:
+        return f"{self.incident_id}:{self.by}:{self.at}"
 
 
 class RetrainRequest(Message, frozen=True, kw_only=True):
@@ -270,7 +303,7 @@ class Redrive(Message, frozen=True, kw_only=True):
 
 
 WIRE_TYPES: tuple[type[Message], ...] = (
-    LineImage, Verdict, Collected, ModelAlert, ModelServing, DriftIncident, RetrainRequest, ModelPromoted, Review, DeadLetter, Redrive,
+    LineImage, Verdict, Collected, ModelAlert, ModelServing, DriftIncident, IncidentAnswer, RetrainRequest, ModelPromoted, Review, DeadLetter, Redrive,
 )  # fmt: skip
 
 M = TypeVar("M", bound=Message)
