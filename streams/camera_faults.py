@@ -6,8 +6,10 @@ The limits come from the line's own reference, so that a dark line is not taken 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from streams.calibrating import BULK, CONTRAST, MEAN, SATURATED, SHARPNESS, Array
+from streams.bootstrap import Array
+from streams.calibrating import BULK, CONTRAST, MEAN, SATURATED, SHARPNESS
 
 BLACK_LEVEL, WHITE_LEVEL = 4.0, 251.0
 FLAT, BLURRED, FOREIGN = 0.25, 0.12, 3.0
@@ -44,6 +46,12 @@ class Usable:
             low[MEAN] = min(BLACK_LEVEL, float(lower[MEAN]) / 2)
             high[MEAN] = max(WHITE_LEVEL, float(255 + upper[MEAN]) / 2)
         return cls(names, low, high)
+
+    def shows(self, raw_TS: Array) -> NDArray[np.bool_]:
+        """Which of many images may show a part, `(T,)`."""
+        low_S = [self.low.get(name, -np.inf) for name in self.names]
+        high_S = [self.high.get(name, np.inf) for name in self.names]
+        return np.asarray(((raw_TS >= low_S) & (raw_TS <= high_S)).all(axis=1))
 
     def fault(self, raw_S: Array) -> str | None:
         """What is wrong with an image that shows no part; None for one that may."""

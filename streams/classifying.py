@@ -8,10 +8,12 @@ Shape legend: T images since the change, S signals.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from detectors.maps import REGIONS
-from streams.calibrating import FIELDS, OF_PARTS, PEAK, Array
+from streams.bootstrap import Array
+from streams.calibrating import FIELDS, OF_PARTS, PEAK
 
 COVARIATE, SURGE, FAULT = "covariate_drift", "defect_surge", "camera_fault"
 STEP, RAMP = "step", "ramp"
@@ -112,7 +114,7 @@ def place_of(where: tuple[float, ...]) -> str:
     return " ".join(filter(None, (vertical, horizontal)))
 
 
-def _third(places: Array, words: tuple[str, str]) -> str:
+def _third(places: NDArray[np.int64], words: tuple[str, str]) -> str:
     """The half that all places lie in, or nothing."""
     if places.max() < REGIONS / 2:
         return words[0]
