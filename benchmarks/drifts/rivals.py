@@ -6,6 +6,7 @@ twice: on the image score alone, and on five signals, each watched by itself.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +16,10 @@ from numpy.typing import NDArray
 from river import drift
 from scipy.stats import ks_2samp
 
-from streams.drift import Alarm, LineMonitor
+from streams.alarms import Alarm
+from streams.calibrating import Calibration, calibrate
+from streams.classifying import place_of
+from streams.drift import LineMonitor, reference_table
 from streams.messages import Signals
 
 PEAK_ONLY: Sequence[int] = (PLAIN.index("peak"),)
@@ -45,19 +49,24 @@ Start = Callable[[Floats, int], Watcher]
 """A watcher from a reference, `(R, S)`, and a seed."""
 
 
-def raised(answer: Alarm | Sequence[Alarm] | None) -> Sequence[Raised]:
-    """What `LineMonitor.update` returned, as alarms."""
-    if not answer:
-        return ()
-    alarms = [answer] if isinstance(answer, Alarm) else answer
-    return [Raised(alarm.kind, str(getattr(alarm, "where", None) or "")) for alarm in alarms]
+def raised(alarms: Sequence[Alarm]) -> Sequence[Raised]:
+    """What `LineMonitor.update` returned."""
+    return [Raised(alarm.kind, place_of(alarm.where)) for alarm in alarms]
+
+
+@lru_cache(maxsize=16)
+def _calibrated(known: bytes, shape: tuple[int, int]) -> Calibration:
+    """The calibration that is stored with a version: lines under one model share it."""
+    names, table_NS = reference_table(reference(np.frombuffer(known).reshape(shape)))
+    return calibrate(names, table_NS, seed=0)
 
 
 class Ours:
     """Driftline's monitor."""
 
     def __init__(self, reference_RS: Floats, seed: int, *, expected_run_length: int) -> None:
-        self._monitor = LineMonitor(reference(reference_RS), expected_run_length=expected_run_length, seed=seed)
+        known = _calibrated(reference_RS.tobytes(), reference_RS.shape)
+        self._monitor = LineMonitor(reference(reference_RS), expected_run_length=expected_run_length, calibration=known)
 
     def update(self, image: int, row_S: Floats, flagged: bool) -> Sequence[Raised]:
         """Alarms of the monitor."""
