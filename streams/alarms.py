@@ -1,6 +1,6 @@
 """What an alarm says: which signal moved how far, since which image, of what kind, how sure, and where in the image.
 
-Shape legend: S signals, W what is watched (the signals, then the flag), T images since the change.
+Shape legend: S signals, W what is watched (the signals, then suspicion), T images since the change.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streams.bootstrap import Array
-from streams.calibrating import BAD_PARTS, CLIP, FLAG_SPREAD, FLAGGED, Calibration
+from streams.calibrating import CLIP, SUSPICION, SUSPICION_SPREAD, Calibration
 from streams.classifying import STEP, Finding, drift_map, shape_of
 
 
@@ -42,7 +42,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Seen:
-    """One image as a monitor keeps it: its signals in their own units `(S,)`; clipped scores of them and of the flag `(W,)`."""
+    """One image as a monitor keeps it: its signals in their own units `(S,)`; clipped scores of them and of suspicion `(W,)`."""
 
     image_id: str
     raw: Array
@@ -74,13 +74,13 @@ class Change:
     def alarms(self, finding: Finding, watched: int, *, test: str, after_images: int) -> tuple[Alarm, ...]:
         """One alarm a kind of the finding, told by what was watched."""
         names, shift_W, z_TS = self.calibration.names, self.shift, self.z
-        flags = watched == len(names)
+        suspicious = watched == len(names)
         return tuple(
             Alarm(
                 kind=kind,
-                signal=FLAGGED if flags else names[watched],
+                signal=SUSPICION if suspicious else names[watched],
                 test=test,
-                reference=BAD_PARTS if flags else float(self.calibration.scale.centre[watched]),
+                reference=self.calibration.suspicion if suspicious else float(self.calibration.scale.centre[watched]),
                 observed=self._observed(watched, shift_W),
                 effect=float(shift_W[watched]),
                 since_image_id=self.images[0].image_id,
@@ -89,7 +89,7 @@ class Change:
                 before_image_id=None if self.before is None else self.before.image_id,
                 confidence=round(finding.confidence, 3),
                 evidence=finding.evidence,
-                shape=STEP if flags else shape_of(z_TS[:, watched]),
+                shape=STEP if suspicious else shape_of(z_TS[:, watched]),
                 where=drift_map(names, z_TS),
             )
             for kind in finding.kinds
@@ -97,5 +97,5 @@ class Change:
 
     def _observed(self, watched: int, shift_W: Array) -> float:
         if watched == len(self.calibration.names):
-            return BAD_PARTS + float(shift_W[-1]) * FLAG_SPREAD
+            return self.calibration.suspicion + float(shift_W[-1]) * SUSPICION_SPREAD
         return float(self.calibration.scale.raw(shift_W[:-1])[watched])

@@ -1,6 +1,6 @@
 """How far chance takes the tests of a line: thresholds of many Page-Hinkley tests together, by bootstrap of the reference.
 
-Shape legend: N images of the reference, S signals, W what is watched (the signals, then the flag), R bootstrap paths, T images of a
+Shape legend: N images of the reference, S signals, W what is watched (the signals, then suspicion), R bootstrap paths, T images of a
 path; tests are (2, W): the fast and the slow one of each.
 """
 
@@ -18,6 +18,7 @@ MOST_CORRELATED = 0.95
 _BLOCK, _BURN_IN = 4, 20
 _LARGEST_SIMULATED = 400
 _LEVEL_STEP = 0.02
+_TAIL = 0.9
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,13 @@ class Process:
 @dataclass(frozen=True)
 class Charts:
     """Page-Hinkley charts side by side: dead zones upwards and downwards `(2, W)` (infinite: not tested that way), the images that a known
-    mean counts for `(W,)`, and the images without an alarm after which a change is over.
+    mean counts for `(W,)`, how large a share of the false alarms each may have, relative to the others `(W,)`, and the images without an alarm after which a change is over.
     """
 
     up: Array
     down: Array
     weight: Array
+    share: Array
     quiet_images: int
 
 
@@ -149,9 +151,9 @@ def alarms(z_TRW: Floats, means_RW: Floats, charts: Charts, limits_2W: Array) ->
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Thresholds of all tests for any run length: each test as many of its own tail's lengths above its median.
+    """Thresholds of all tests for any run length: each as many of its own tail's lengths beyond where the tail begins.
 
-    `middle` and `length`: `(2, W)`, median and tail of the largest statistic of a path; `levels`: pairs of a run length in images and the
+    `start` and `length`: `(2, W)`, of the tail of the largest statistic of a path (exponential beyond its start); `levels`: pairs of a run length in images and the
     level at which all tests together alarm once in it. Between and beyond them the level goes with the logarithm of the run length, since
     the largest of many goes so.
 
@@ -160,7 +162,7 @@ class Thresholds:
     ([9.0, 9.0], [11.0, 11.0])
     """
 
-    middle: Array
+    start: Array
     length: Array
     levels: tuple[tuple[float, float], tuple[float, float]]
 
@@ -168,15 +170,17 @@ class Thresholds:
         """The thresholds for one alarm in so many images, `(2, W)`."""
         (short, low), (long, high) = self.levels
         slope = (high - low) / np.log10(long / short)
-        return np.asarray(self.middle + (low + slope * np.log10(run_length / short)) * self.length)
+        return np.asarray(self.start + (low + slope * np.log10(run_length / short)) * self.length)
 
 
 def joint_thresholds(z_TRW: Floats, means_RW: Floats, charts: Charts, run_lengths: tuple[float, float]) -> Thresholds:
     """Thresholds at which the paths alarm once in each of two run lengths, restarts counted."""
     largest_R2W = largest(z_TRW, means_RW, charts)
-    middle_2W = np.median(largest_R2W, axis=0).astype(np.float64)
-    length_2W = np.maximum(np.quantile(largest_R2W, 0.9, axis=0) - middle_2W, 1e-3)
-    reached_R = ((largest_R2W - middle_2W) / length_2W).max(axis=(1, 2))
+    start_2W = np.quantile(largest_R2W, _TAIL, axis=0).astype(np.float64)
+    beyond_R2W = np.maximum(largest_R2W - start_2W, 0.0)
+    length_2W = np.maximum(beyond_R2W.mean(axis=0) / (1 - _TAIL), 1e-3)
+    start_2W -= np.log(charts.share) * length_2W
+    reached_R = ((largest_R2W - start_2W) / length_2W).max(axis=(1, 2))
     images = z_TRW.shape[0] * z_TRW.shape[1]
 
     def level(run_length: float) -> float:
@@ -186,9 +190,9 @@ def joint_thresholds(z_TRW: Floats, means_RW: Floats, charts: Charts, run_length
         while high - low > _LEVEL_STEP:
             middle = (low + high) / 2
             alarming = reached_R > middle
-            count = alarms(z_TRW[:, alarming], means_RW[alarming], charts, middle_2W + middle * length_2W)
+            count = alarms(z_TRW[:, alarming], means_RW[alarming], charts, start_2W + middle * length_2W)
             low, high = (middle, high) if count > allowed else (low, middle)
         return high
 
     short, long = run_lengths
-    return Thresholds(middle_2W, length_2W, ((short, level(short)), (long, level(long))))
+    return Thresholds(start_2W, length_2W, ((short, level(short)), (long, level(long))))

@@ -1,6 +1,6 @@
 """What is normal on a line and how far chance takes it: robust scores against a reference, and thresholds by bootstrap.
 
-Shape legend: N images of the reference, S signals, W what is watched (the signals, then the flag), R bootstrap paths, T images of a path;
+Shape legend: N images of the reference, S signals, W what is watched (the signals, then suspicion), R bootstrap paths, T images of a path;
 tests are (2, W): the fast and the slow one of each.
 """
 
@@ -14,17 +14,18 @@ from streams import bootstrap
 from streams.bootstrap import MOST_CORRELATED, Array, Charts, Floats, Process, Thresholds
 
 PEAK, BULK, MEAN, CONTRAST, SHARPNESS = "peak", "bulk", "mean", "contrast", "sharpness"
-SATURATED, OVER, FLAGGED = "saturated", "over", "flagged"
+SATURATED, OVER, SUSPICION = "saturated", "over", "suspicion"
 NUMBERS = (PEAK, BULK, MEAN, CONTRAST, SHARPNESS, "warmth", "tint", SATURATED, "noise", OVER)
 FIELDS = tuple(f"bulk@r{1 + field // REGIONS}c{1 + field % REGIONS}" for field in range(REGIONS**2))
-OF_PARTS = frozenset({PEAK, OVER, FLAGGED})
+OF_PARTS = frozenset({PEAK, OVER, SUSPICION})
 """Signals that move when parts are bad; all others move when the line changes (design, decision 5)."""
 
 CLIP = 3.0
-BAD_PARTS = 0.05
-FLAG_SPREAD = float(np.sqrt(BAD_PARTS * (1 - BAD_PARTS)))
-FLAG_DEAD_ZONE = 0.07 / FLAG_SPREAD
-FLAG_WEIGHT = 200
+BAD_PARTS = 0.03
+"""A line at so large a share of bad parts has not drifted: it is at its ordinary rate."""
+SUSPICION_SPREAD = 0.25
+SUSPICION_DEAD_ZONE = 0.03 / SUSPICION_SPREAD
+SUSPICION_WEIGHT = 400
 SPIKE = 5
 """So many images in a row may be anything without an alarm, but for a camera that shows nothing."""
 
@@ -42,10 +43,11 @@ _FLOORS = {
 }
 _QUARTILE, _DECILE = 0.6745, 1.2816
 _BAD_PART_SHIFT = {PEAK: CLIP, OVER: CLIP, BULK: 1.0}
-_RATE_FLAGGED = 99
+_OF_BAD_PARTS = 0.87
+_SUSPICION_SHARE = 10.0
 _RUN_LENGTHS = (1_000.0, 10_000.0)
 _CAUTION = 2.0
-_MARGIN = 3.0
+_MARGIN = 5.0
 
 QUIET_IMAGES = 200
 """After so many images without an alarm a change is over, or has become usual."""
@@ -92,7 +94,8 @@ class Calibration:
     """What a monitor compares a line with: the scale of each signal, and what its tests may reach by chance.
 
     `prime`: mean of the clipped scores of the reference `(S,)`; `weight`: images that it counts for; `correlation`: of an image with the
-    one before it `(S,)`; `dead_zones`: of the fast and the slow test of each signal `(2, S)`.
+    one before it `(S,)`; `dead_zones`: of the fast and the slow test of each signal `(2, S)`;
+    `suspicion`: what is usual of it.
     """
 
     names: tuple[str, ...]
@@ -101,13 +104,16 @@ class Calibration:
     weight: int
     correlation: Array
     dead_zones: Array
+    suspicion: float
     known: Thresholds
 
     def thresholds(self, run_length: float) -> Array:
         """Thresholds of all tests, `(2, W)`, for one false alarm in `run_length` images; never so low that a spike of `SPIKE` images
-        could alarm. The flag has no slow test.
+        could alarm. Suspicion has no slow test.
         """
-        reach_2W = np.concatenate((CLIP - self.dead_zones, np.full((2, 1), 1 / FLAG_SPREAD - FLAG_DEAD_ZONE)), axis=1)
+        reach_2W = np.concatenate(
+            (CLIP - self.dead_zones, np.full((2, 1), 1 / SUSPICION_SPREAD - SUSPICION_DEAD_ZONE)), axis=1
+        )
         limits_2W = np.maximum(self.known.at(_CAUTION * run_length), SPIKE * reach_2W + _MARGIN)
         limits_2W[1, -1] = np.inf
         return np.asarray(limits_2W)
@@ -125,6 +131,23 @@ def signal_table(reference: DriftReference) -> tuple[tuple[str, ...], list[tuple
 def floors(names: tuple[str, ...]) -> Array:
     """The least spread of each signal, in its own units: steps smaller than these are not worth a word."""
     return np.array([_FLOORS.get(name, 0.0) for name in names])
+
+
+def suspicion(peak_z: Array | Floats) -> Array:
+    """How suspicious images are by the robust scores of their peaks: 0 up to one sd above the usual, 1 from three.
+
+    Of the statistics tried on surges of bad parts this was found fastest: it counts bad parts that stay below the threshold, and what
+    usual images do below their median is no noise in it.
+
+    >>> suspicion(np.array([-2.0, 1.0, 2.0, 9.0])).tolist()
+    [0.0, 0.0, 0.5, 1.0]
+    """
+    return np.asarray(np.clip((peak_z - 1) / 2, 0.0, 1.0))
+
+
+def usual_suspicion(peak_z: Array | Floats) -> Array:
+    """Mean suspicion of a line at its ordinary share of bad parts, from the scores of a reference along the first axis."""
+    return np.asarray(suspicion(peak_z).mean(axis=0) * (1 - BAD_PARTS) + BAD_PARTS * _OF_BAD_PARTS)
 
 
 def autocorrelation(z_NS: Array) -> Array:
@@ -163,7 +186,7 @@ def calibrate(names: tuple[str, ...], reference_NS: Array, *, seed: int, least_c
 
     Each of the bootstrap's paths draws a reference of its own and a stream from the same process and standardises the stream by that
     reference: what an estimate from N images gets wrong is in the thresholds. Streams jump beyond either end as often as the next of N+1
-    values does, and 5 % of them are bad parts, since a line at its ordinary defect rate has not drifted. `least_correlation`: what is
+    values does, and 3 % of them are bad parts, since a line at its ordinary defect rate has not drifted. `least_correlation`: what is
     known from elsewhere, such as from the live line.
     """
     rng = np.random.default_rng(seed)
@@ -176,16 +199,26 @@ def calibrate(names: tuple[str, ...], reference_NS: Array, *, seed: int, least_c
     streams_TRW, means_RW = _paths(names, process, floors(names) / scale.above, rng)
     charts = charts_of(dead_zones_2S, len(reference_NS))
     known = bootstrap.joint_thresholds(streams_TRW, means_RW, charts, _RUN_LENGTHS)
-    return Calibration(names, scale, clipped_NS.mean(axis=0), len(reference_NS), correlation_S, dead_zones_2S, known)
+    return Calibration(
+        names=names,
+        scale=scale,
+        prime=clipped_NS.mean(axis=0),
+        weight=len(reference_NS),
+        correlation=correlation_S,
+        dead_zones=dead_zones_2S,
+        suspicion=float(usual_suspicion(z_NS[:, names.index(PEAK)])),
+        known=known,
+    )
 
 
 def charts_of(dead_zones_2S: Array, images: int) -> Charts:
-    """The charts of a line: both ways for signals; for the flag the fast one, upwards."""
-    flag_21 = np.array([[FLAG_DEAD_ZONE], [np.inf]])
+    """The charts of a line: both ways for signals; for suspicion the fast one, upwards."""
+    suspicion_21 = np.array([[SUSPICION_DEAD_ZONE], [np.inf]])
     return Charts(
-        up=np.concatenate((dead_zones_2S, flag_21), axis=1),
+        up=np.concatenate((dead_zones_2S, suspicion_21), axis=1),
         down=np.concatenate((dead_zones_2S, np.full((2, 1), np.inf)), axis=1),
-        weight=np.append(np.full(dead_zones_2S.shape[1], float(images)), float(FLAG_WEIGHT)),
+        weight=np.append(np.full(dead_zones_2S.shape[1], float(images)), float(SUSPICION_WEIGHT)),
+        share=np.append(np.ones(dead_zones_2S.shape[1]), _SUSPICION_SHARE),
         quiet_images=QUIET_IMAGES,
     )
 
@@ -199,14 +232,15 @@ def _paths(
     means_RS = np.clip(scale_RS.standard(references_NRS), -CLIP, CLIP).mean(axis=0)
     z_TRS = process.stream(rng)
     bad_TR = rng.random(z_TRS.shape[:2]) < BAD_PARTS
-    flag_TR = bad_TR | (z_TRS[..., 0] > np.percentile(references_NRS[..., 0], _RATE_FLAGGED))
     for signal, name in enumerate(names):
         if name in _BAD_PART_SHIFT:
             z_TRS[..., signal] += bad_TR * np.float32(_BAD_PART_SHIFT[name])
     z_TRS = _standard(z_TRS, scale_RS)
     _jump(z_TRS, process.images_known, rng)
-    flags_TR1 = ((flag_TR - BAD_PARTS) / FLAG_SPREAD).astype(np.float32)[..., None]
-    return np.concatenate((z_TRS, flags_TR1), axis=2), np.pad(means_RS, ((0, 0), (0, 1))).astype(np.float32)
+    peak = names.index(PEAK)
+    usual_R = usual_suspicion(scale_RS.standard(references_NRS)[..., peak])
+    suspicion_TR1 = ((suspicion(z_TRS[..., peak]) - usual_R) / SUSPICION_SPREAD).astype(np.float32)[..., None]
+    return np.concatenate((z_TRS, suspicion_TR1), axis=2), np.pad(means_RS, ((0, 0), (0, 1))).astype(np.float32)
 
 
 def _standard(z_TRS: Floats, scale_RS: Scale) -> Floats:

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.bootstrap import Array
-from streams.calibrating import BULK, CONTRAST, MEAN, SATURATED, SHARPNESS
+from streams.calibrating import BULK, CONTRAST, MEAN, OVER, SATURATED, SHARPNESS
 
 BLACK_LEVEL, WHITE_LEVEL = 4.0, 251.0
 FLAT, BLURRED, FOREIGN = 0.25, 0.12, 3.0
 SATURATED_MORE = 0.5
+STRANGE, FLATTER, MORE_BLURRED = 0.75, 2.0, 2.0
+"""Where so large a share of the patches lies over the pixel threshold, twice those limits will do: nothing of the part is seen."""
 
 BLACK, BLOWN, COVERED, BLUR, OTHER = "black", "blown out", "covered", "blurred beyond use", "another part"
 
@@ -40,6 +42,8 @@ class Usable:
             if name in lower
         }
         high = {BULK: float(FOREIGN * upper[BULK])} if BULK in upper else {}
+        if OVER in upper:
+            high[OVER] = max(STRANGE, float(1 + upper[OVER]) / 2)
         if SATURATED in upper:
             high[SATURATED] = float(upper[SATURATED] + SATURATED_MORE)
         if MEAN in lower:
@@ -62,8 +66,9 @@ class Usable:
             return BLACK
         if MEAN in above or SATURATED in above:
             return BLOWN
-        if CONTRAST in below:
+        strange = OVER in above
+        if CONTRAST in below or (strange and value[CONTRAST] < FLATTER * self.low[CONTRAST]):
             return COVERED
-        if SHARPNESS in below:
+        if SHARPNESS in below or (strange and value[SHARPNESS] < MORE_BLURRED * self.low[SHARPNESS]):
             return BLUR
-        return OTHER if BULK in above else None
+        return OTHER if strange or BULK in above else None

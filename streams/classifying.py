@@ -20,7 +20,7 @@ STEP, RAMP = "step", "ramp"
 
 _MEDIAN_ERROR = 1.25
 _MOVED, _SLIGHTLY_MOVED = 1.0, 0.5
-_BAD_TAIL, _BAD_SHARE, _BAD_SHARE_BY_CHANCE = 3.0, 0.12, 0.06
+_BAD_TAIL, _BAD_SHARE, _BAD_SHARE_BY_CHANCE = 2.0, 0.12, 0.09
 _SURE = 0.01
 _FEW = 8
 _STEEP = 4.0
@@ -65,7 +65,7 @@ def classify(names: tuple[str, ...], z_TS: Array, fired: str) -> Finding:
 def bad_parts(peak_z_T: Array) -> tuple[int, float]:
     """How many images lie far above the median of their peaks, and the chance of so many on a line that only drifted.
 
-    Far is three of the spreads below the median, which bad parts do not widen (they lie above it).
+    Far is two of the spreads below the median, which bad parts do not widen (they lie above it).
     """
     median = float(np.median(peak_z_T))
     below = (median - float(np.percentile(peak_z_T, 15.87))) if len(peak_z_T) >= _FEW else 1.0

@@ -1,10 +1,11 @@
 """The watch over one line under one model version: has the line changed, where, and is it the line or its parts?
 
 Every signal becomes a robust z-score against the model's own reference, then goes through two of river's Page-Hinkley tests (a fast one
-for steps, a slow one for small shifts); the flags go through one as a rate. No textbook defaults: all thresholds come together from a
+for steps, a slow one for small shifts); how suspicious images are, for a surge of bad parts, goes through one.
+No textbook defaults: all thresholds come together from a
 block bootstrap of the reference. This is the only module that knows river; importing it takes seconds.
 
-Shape legend: N images of the reference, S signals, W what is watched (the signals, then the flag), T images; tests are (2, W): the fast
+Shape legend: N images of the reference, S signals, W what is watched (the signals, then suspicion), T images; tests are (2, W): the fast
 and the slow one of each.
 """
 
@@ -16,7 +17,6 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from river import drift, stats
 
 from detectors.errors import InvalidInput
@@ -24,18 +24,18 @@ from detectors.manifest import DriftReference
 from streams.alarms import Alarm, Change, Seen
 from streams.bootstrap import Array
 from streams.calibrating import (
-    BAD_PARTS,
     CLIP,
     FIELDS,
-    FLAG_SPREAD,
-    FLAGGED,
     PEAK,
     QUIET_IMAGES,
+    SUSPICION,
+    SUSPICION_SPREAD,
     Calibration,
     autocorrelation,
     calibrate,
     charts_of,
     signal_table,
+    suspicion,
 )
 from streams.camera_faults import Usable
 from streams.classifying import COVARIATE, FAULT, SURGE, Finding, bad_parts, classify
@@ -161,9 +161,9 @@ class LineMonitor:
     >>> names = ("peak", "bulk", "mean", "contrast", "sharpness")
     >>> reference = DriftReference(**{name: tuple(getattr(each, name) for each in known) for name in names})
     >>> monitor = LineMonitor(reference, expected_run_length=10_000)
-    >>> any(monitor.update(f"steady-{n}", part(0), flagged=False) for n in range(100))
+    >>> any(monitor.update(f"steady-{n}", part(0)) for n in range(100))
     False
-    >>> alarms = [alarm for n in range(20) for alarm in monitor.update(f"changed-{n}", part(3), flagged=False)]
+    >>> alarms = [alarm for n in range(20) for alarm in monitor.update(f"changed-{n}", part(3))]
     >>> alarms[0].kind, alarms[0].signal
     ('covariate_drift', 'bulk')
     """
@@ -206,44 +206,39 @@ class LineMonitor:
             sums=tuple(self._tests.sums.round(6).ravel().tolist()),
         )
 
-    def update(self, image_id: str, signals: Signals, *, flagged: bool) -> tuple[Alarm, ...]:
+    def update(self, image_id: str, signals: Signals) -> tuple[Alarm, ...]:
         """Take one verdict in; the alarms it raises: none, one, or two where the line and its parts changed at once.
 
         An image with a signal that is not finite is counted and left out.
         """
-        return self._take(image_id, self._row.of(signals), flagged)
+        return self._take(image_id, self._row.of(signals))
 
     def follow(self, verdicts: Iterable[Verdict]) -> Iterator[tuple[Verdict, tuple[Alarm, ...]]]:
         """Take many verdicts in, in their order; those that raised alarms, with these. The same as `update` of each, many times faster."""
         coming = iter(verdicts)
         while chunk := list(islice(coming, _READ_AT_ONCE)):
             raw_TS = np.array([self._row.of(each.signals) for each in chunk])
-            flagged_T = np.array([each.flagged for each in chunk])
-            yield from (
-                (chunk[at], alarms) for at, alarms in self._follow([each.image_id for each in chunk], raw_TS, flagged_T)
-            )
+            yield from ((chunk[at], alarms) for at, alarms in self._follow([each.image_id for each in chunk], raw_TS))
 
-    def _follow(
-        self, ids: Sequence[str], raw_TS: Array, flagged_T: NDArray[np.bool_]
-    ) -> Iterator[tuple[int, tuple[Alarm, ...]]]:
+    def _follow(self, ids: Sequence[str], raw_TS: Array) -> Iterator[tuple[int, tuple[Alarm, ...]]]:
         at, stride = 0, _SHORTEST
         while at < len(ids):
             end = min(at + stride, len(ids))
-            at += self._skip(ids[at:end], raw_TS[at:end], flagged_T[at:end])
+            at += self._skip(ids[at:end], raw_TS[at:end])
             if at == end:
                 stride = min(2 * stride, _LONGEST)
                 continue
             stride = _SHORTEST
-            if alarms := self._take(ids[at], raw_TS[at], bool(flagged_T[at])):
+            if alarms := self._take(ids[at], raw_TS[at]):
                 yield at, alarms
             at += 1
 
-    def _skip(self, ids: Sequence[str], raw_TS: Array, flagged_T: NDArray[np.bool_]) -> int:
+    def _skip(self, ids: Sequence[str], raw_TS: Array) -> int:
         """Take in as many images as go by without anything to decide; how many these are."""
         images = self._undecided(raw_TS)
         if images == 0:
             return 0
-        z_TW = self._z(raw_TS[:images], flagged_T[:images])
+        z_TW = self._z(raw_TS[:images])
         images = self._tests.skip(z_TW)
         self._judged += images
         self._armed_for += images
@@ -272,12 +267,12 @@ class LineMonitor:
             images = min([images, *(each - since - 1 for each in _ASKED_AGAIN if since is not None and each > since)])
         return images
 
-    def _take(self, image_id: str, raw_S: Array, flagged: bool) -> tuple[Alarm, ...]:
+    def _take(self, image_id: str, raw_S: Array) -> tuple[Alarm, ...]:
         self._judged += 1
         if not np.isfinite(raw_S).all():
             self.rejected += 1
             return ()
-        fault = self._look_for_fault(image_id, raw_S, flagged)
+        fault = self._look_for_fault(image_id, raw_S)
         if fault is not None or self._unusable:
             return () if fault is None else (fault,)
         self._armed_for += 1
@@ -297,12 +292,13 @@ class LineMonitor:
         if self._since_alarm >= QUIET_IMAGES:
             self._since_alarm = self._since_change = None
 
-    def _z(self, raw_TS: Array, flagged_T: NDArray[np.bool_]) -> Array:
-        """Clipped scores of signals, then that of the flag, `(T, W)`."""
+    def _z(self, raw_TS: Array) -> Array:
+        """Clipped scores of signals, then that of suspicion, `(T, W)`."""
         z_TS = np.clip(self.calibration.scale.standard(raw_TS), -CLIP, CLIP)
-        return np.column_stack((z_TS, (flagged_T - BAD_PARTS) / FLAG_SPREAD))
+        suspicion_T = suspicion(z_TS[:, self.names.index(PEAK)])
+        return np.column_stack((z_TS, (suspicion_T - self.calibration.suspicion) / SUSPICION_SPREAD))
 
-    def _look_for_fault(self, image_id: str, raw_S: Array, flagged: bool) -> Alarm | None:
+    def _look_for_fault(self, image_id: str, raw_S: Array) -> Alarm | None:
         """Keep an image that shows a part; tell a camera that has shown none, or always the same, for some images."""
         reason = self._usable.fault(raw_S)
         if reason is not None:
@@ -313,7 +309,7 @@ class LineMonitor:
         self._unusable.clear()
         again = bool(self._recent) and np.array_equal(self._recent[-1].raw, raw_S)
         self._repeats = self._repeats + 1 if again else 0
-        self._recent.append(Seen(image_id, raw_S, self._z(raw_S[None], np.array([flagged]))[0]))
+        self._recent.append(Seen(image_id, raw_S, self._z(raw_S[None])[0]))
         if self._repeats < FAULTY:
             return None
         first = self._recent[-1 - min(self._repeats, len(self._recent) - 1)].image_id
@@ -380,7 +376,7 @@ class LineMonitor:
             return ()
         watched, images = max(fired, key=lambda each: abs(self._change(each[1]).shift[each[0]]))
         change = self._change(images)
-        finding = classify(self.names, change.z, (*self.names, FLAGGED)[watched])
+        finding = classify(self.names, change.z, (*self.names, SUSPICION)[watched])
         return change.alarms(finding, watched, test=PAGE_HINKLEY, after_images=self._judged - 1)
 
     def _asked_again(self) -> tuple[Alarm, ...]:

@@ -74,7 +74,7 @@ class Ours:
 
     def take(self, image_id: str, given: Signals, flagged: bool) -> Sequence[Raised]:
         """The same, of signals as they come in a verdict."""
-        return raised(self._monitor.update(image_id, given, flagged=flagged))
+        return raised(self._monitor.update(image_id, given))
 
 
 class Detectors:

@@ -12,7 +12,7 @@ from detectors.manifest import DriftReference
 from detectors.maps import REGIONS
 from streams.alarms import Alarm
 from streams.bootstrap import Array
-from streams.calibrating import FLAG_SPREAD, Scale
+from streams.calibrating import FLAG_SPREAD, USUAL_FLAGS, Scale
 from streams.classifying import place_of
 from streams.drift import CONFIRMED_AFTER, FAULTY, LineMonitor
 from streams.messages import Signals, Verdict
@@ -140,9 +140,9 @@ def test_an_alarm_speaks_in_the_signals_own_units() -> None:
 def test_the_flag_rate_is_reported_as_a_rate() -> None:
     rng = np.random.default_rng(2)
     first, *_ = alarms(watch(2), parts(rng, 200), flags=rng.random(200) < 0.4)
-    assert (first.kind, first.signal, first.reference) == ("defect_surge", "flagged", 0.05)
+    assert (first.kind, first.signal, first.reference) == ("defect_surge", "flagged", USUAL_FLAGS)
     assert first.observed == pytest.approx(0.4, abs=0.25)
-    assert first.effect == pytest.approx((first.observed - 0.05) / FLAG_SPREAD)
+    assert first.effect == pytest.approx((first.observed - USUAL_FLAGS) / FLAG_SPREAD)
 
 
 @pytest.mark.parametrize(
