@@ -10,7 +10,6 @@ import pytest
 from detectors.errors import InvalidInput, Unavailable
 from detectors.manifest import DriftReference
 from streams.bus import Record
-from streams.calibrating import SIGNALS
 from streams.ledger import Ledger
 from streams.messages import (
     Collected,
@@ -28,6 +27,7 @@ from streams.watching import TOPICS, History, WatchHandler, recorded_in
 
 CONFIG = LineConfig(retrain_images=20, cold_start_images=10, cooldown_s=60.0)
 NOW = 5_000.0
+SIGNALS = ("peak", "bulk", "mean", "contrast", "sharpness")
 
 
 def row(rng: np.random.Generator, *, bulk: float = 0.0, peak: float = 0.0) -> dict[str, float]:
