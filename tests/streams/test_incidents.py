@@ -1,5 +1,7 @@
 """The life of an incident in virtual time: each alarm merges, grows, opens or reopens; silence closes."""
 
+import itertools
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -160,6 +162,6 @@ def test_states_are_counted_without_a_gap_and_each_growth_is_larger(alarms: list
 
 def _check_order(states: list[str]) -> None:
     assert states[0] == "opened"
-    for before, after in zip(states, states[1:], strict=False):
+    for before, after in itertools.pairwise(states):
         assert (after == "reopened") == (before == "closed")
         assert after != "opened"
