@@ -27,6 +27,8 @@ def named_queries(verdicts: int) -> dict[str, Query]:
         "flag rate by hour, all": lambda ledger: ledger.hours(line),
         "open incidents": lambda ledger: ledger.incidents(open_only=True),
         "open incidents of a line": lambda ledger: ledger.incidents(line, open_only=True),
+        "one incident": lambda ledger: ledger.incident(line, told),
+        "answers to an incident": lambda ledger: ledger.answers(told),
         "one image's story": lambda ledger: ledger.story(line, told),
         "latest flagged of a line": lambda ledger: ledger.flagged(line, limit=8),
         "flagged and not reviewed": lambda ledger: ledger.flagged(line, limit=25, unreviewed_only=True),

@@ -267,13 +267,16 @@ def test_an_answer_is_heard_when_it_was_given_also_after_a_restart(ledger: Ledge
     whole = after_restart(ledger, config=by_hand)
     said = take(whole, STEADY + STEP)
     assert [type(message) for message in said] == [DriftIncident]
-    ledger.record([*STEADY, *STEP, *said, answer(said[0], "acknowledged", at=161.0), answer(said[0], "expected", at=170.0)])
+    ledger.record(
+        [*STEADY, *STEP, *said, answer(said[0], "acknowledged", at=161.0), answer(said[0], "expected", at=170.0)]
+    )
     ledger.record([answer(said[0], "ignored", at=190.0)])
     more = verdicts(160, 60, bulk=3.0)
     (request,) = take(whole, more)
     assert isinstance(request, RetrainRequest)
     assert request.image_keys[-1] == "images/tiles/170.png"
     assert watcher_says(whole) == ["ignored"]
+    ledger.record(more)
     again = after_restart(ledger, config=by_hand)
     assert identities(take(again, more)) == [request.identity]
     assert again.state("tiles") == whole.state("tiles")
