@@ -38,8 +38,10 @@ class Story:
                 self.say(text)
 
     def _events(self) -> Iterator[tuple[str, str]]:
-        for incident in self._ledger.incidents(self._line):
-            yield incident.identity, incident_in_words(incident)
+        incidents = self._ledger.incidents(self._line)
+        for state in (*self._ledger.incident_states(self._line), *incidents):
+            yield state.identity, incident_in_words(state)
+        for incident in incidents:
             for answer in self._ledger.answers(incident.incident_id):
                 yield f"answer:{answer.identity}", answer_in_words(incident, answer)
         for row in self._ledger.requests(self._line):

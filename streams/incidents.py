@@ -62,6 +62,17 @@ def live_through(
     that closed by itself is reopened within `cooldown_s` or `QUIET_IMAGES` images of its end, whichever is longer; an
     open one is growing if the effect is more than `GROWN` times the largest told. What has been quiet for `QUIET_IMAGES` images
     is closed if it `may_close`.
+
+    >>> alarm = DriftIncident(
+    ...     line="tiles", incident_id="first", kind="covariate_drift", state="opened", version=1, signal="bulk",
+    ...     test="page_hinkley", reference=0.0, observed=2.0, effect=2.0, since_image_id="a", alarm_image_id="b",
+    ...     after_images=9, at=1.0,
+    ... )
+    >>> incidents, told = live_through((), [alarm], at=1.0, cooldown_s=60.0)
+    >>> larger = msgspec.structs.replace(alarm, incident_id="second", effect=4.0, at=2.0)
+    >>> incidents, told = live_through(incidents, [larger], at=2.0, cooldown_s=60.0)
+    >>> [(each.incident_id, each.state, each.sequence, each.effect) for each in told]
+    [('first', 'growing', 1, 4.0)]
     """
     older = (replace(each, quiet=each.quiet + 1) for each in incidents)
     kept = tuple(each for each in older if not _is_forgotten(each, at, cooldown_s))

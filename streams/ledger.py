@@ -182,6 +182,10 @@ class Ledger:
         query = select(INCIDENTS.c.body).where(INCIDENTS.c.incident_id == incident_id, INCIDENTS.c.line == line)
         return next(iter(self._bodies(query, DriftIncident)), None)
 
+    def incident_states(self, line: str, incident_id: str | None = None) -> list[DriftIncident]:
+        """What became of the incidents of a line step by step, or of one, oldest first; older programs kept only the latest."""
+        return self._events(DriftIncident, line, subject=incident_id)
+
     def answers(self, incident_id: str) -> list[IncidentAnswer]:
         """What people said of an incident, oldest first."""
         line = select(INCIDENTS.c.line).where(INCIDENTS.c.incident_id == incident_id).scalar_subquery()

@@ -116,7 +116,9 @@ EVENTS = Table(
     Index("events_by_time", "kind", "at"),
     Index("events_of_image", "line", "image_id"),
 )
-"""Promotions, servings, alerts, answers, reviews, dead letters: what is only ever added to. `image_id`: where it tells of one image."""
+"""Promotions, servings, alerts, states of incidents, answers, reviews, dead letters: what is only ever added to. `image_id`: where it
+tells of one image.
+"""
 
 AUDIT = Table(
     "audit",

@@ -96,7 +96,10 @@ def _collected(connection: Connection, collected: Collected) -> None:
 
 
 def _incident(connection: Connection, incident: DriftIncident) -> None:
-    """The newest state of an incident stands, under the earliest time it was told; whatever the order they come in."""
+    """The newest state of an incident stands, under the earliest time it was told, whatever the order they come in; beside it
+    each state is kept as an event.
+    """
+    _INCIDENT_STATE(connection, incident)
     row = {
         "incident_id": incident.incident_id,
         "line": incident.line,
@@ -162,6 +165,8 @@ def image_of(letter: DeadLetter) -> str | None:
     name = given.decode(errors="replace")
     return name if len(name) <= LONGEST_INDEXED and "\0" not in name else None
 
+
+_INCIDENT_STATE = _event(lambda m: m.at, lambda m: m.incident_id)
 
 _WRITERS: Mapping[type[Message], Callable[[Connection, Any], None]] = {
     Collected: _collected,

@@ -303,7 +303,8 @@ class Redrive(Message, frozen=True, kw_only=True):
 
 
 WIRE_TYPES: tuple[type[Message], ...] = (
-    LineImage, Verdict, Collected, ModelAlert, ModelServing, DriftIncident, IncidentAnswer, RetrainRequest, ModelPromoted, Review, DeadLetter, Redrive,
+    LineImage, Verdict, Collected, ModelAlert, ModelServing, DriftIncident, IncidentAnswer, RetrainRequest, ModelPromoted, Review,
+    DeadLetter, Redrive,
 )  # fmt: skip
 
 M = TypeVar("M", bound=Message)

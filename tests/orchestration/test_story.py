@@ -57,8 +57,8 @@ def test_each_state_and_each_answer_is_told_once(tmp_path: Path) -> None:
     told: list[str] = []
     story = Story(ledger, "tiles", told.append)
     answer = IncidentAnswer(line="tiles", incident_id="i", says="expected", note="new material", by="ana", at=6.0)
-    for each in LIFE:
-        ledger.record([each])
+    for each in (LIFE[:1], LIFE[1:4], LIFE[4:]):
+        ledger.record(each)
         story.catch_up()
         story.catch_up()
     ledger.record([answer, msgspec.structs.replace(answer, says="acknowledged", note="", at=7.0)])

@@ -28,6 +28,7 @@ def named_queries(verdicts: int) -> dict[str, Query]:
         "open incidents": lambda ledger: ledger.incidents(open_only=True),
         "open incidents of a line": lambda ledger: ledger.incidents(line, open_only=True),
         "one incident": lambda ledger: ledger.incident(line, told),
+        "states of an incident": lambda ledger: ledger.incident_states(line, told),
         "answers to an incident": lambda ledger: ledger.answers(told),
         "one image's story": lambda ledger: ledger.story(line, told),
         "latest flagged of a line": lambda ledger: ledger.flagged(line, limit=8),

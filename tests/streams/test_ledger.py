@@ -185,10 +185,10 @@ def test_the_newest_state_of_an_incident_stands_in_whatever_order_they_come(
         ledger.record([each])
     assert ledger.incidents("tiles") == [LIFE[states - 1], other], "in the order of their openings"
     assert ledger.incident("tiles", "i1") == LIFE[states - 1]
+    assert ledger.incident_states("tiles", "i1") == [*LIFE[:states]]
+    assert len(ledger.incident_states("tiles")) == states + 1
     is_open = LIFE[states - 1].state != "closed"
     assert (LIFE[states - 1] in ledger.incidents("tiles", open_only=True)) == is_open
-    assert ledger.lines() == [], "nothing else is known of the line"
-    ledger.record([verdict("a")])
     (summary,) = ledger.lines()
     assert summary.open_incident == "covariate_drift"
 
@@ -239,7 +239,8 @@ def test_dead_letters_are_found_by_where_they_came_from(ledger: Ledger) -> None:
 
 EVERYTHING: tuple[Message, ...] = (
     verdict("a"), verdict("b", flagged=True), verdict("d", flagged=True), collected("a"), collected("e"), collected("c"),
-    *LIFE, answer("expected"), answer("ignored", at=5.0), request(), promoted(1), ModelServing(line="tiles", version=1, previous=None, at=6.0),
+    *LIFE, answer("expected"), answer("ignored", at=5.0), request(), promoted(1),
+    ModelServing(line="tiles", version=1, previous=None, at=6.0),
     Review(line="tiles", image_id="b", says="defect", note="", by="ana", at=7.0), LETTER,
     ModelAlert(line="tiles", version=2, serving=1, reason="digest", raised_at=9.0),
 )  # fmt: skip
@@ -251,7 +252,7 @@ def everything_in(ledger: Ledger) -> dict[str, object]:
         "lines": ledger.lines(), "verdicts": ledger.verdicts("tiles", limit=99), "history": list(ledger.history("tiles", 1)),
         "flagged": ledger.flagged("tiles", limit=99), "unreviewed": ledger.flagged("tiles", limit=99, unreviewed_only=True),
         "collected": ledger.collected("tiles"), "pending": ledger.pending_images("tiles"), "incidents": ledger.incidents(),
-        "incident": ledger.incident("tiles", "i1"), "answers": ledger.answers("i1"),
+        "incident": ledger.incident("tiles", "i1"), "states": ledger.incident_states("tiles"), "answers": ledger.answers("i1"),
         "requests": ledger.requests(), "promotions": ledger.promotions("tiles"), "servings": ledger.servings("tiles"),
         "alerts": ledger.alerts("tiles"), "reviews": ledger.reviews("tiles"), "letters": ledger.dead_letters(99),
     }  # fmt: skip
