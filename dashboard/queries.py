@@ -12,6 +12,7 @@ from dashboard.words import short
 from detectors.errors import DriftlineError
 from detectors.manifest import DriftReference
 from detectors.registry import Registry
+from streams.incidents import CLOSED, OPENED
 from streams.ledger import Ledger, LineSummary
 from streams.messages import DriftIncident, ModelAlert, ModelServing, Verdict
 from streams.settings import LineConfig, line_config
@@ -152,14 +153,12 @@ def span_of(verdicts: Sequence[Verdict]) -> tuple[datetime, datetime]:
 
 
 def alarms(ledger: Ledger, line: str) -> list[Alarm]:
-    """The alarms of a line, oldest first. The ledger keeps how a closed one ended; its alarm image has the start."""
+    """The alarms of a line, oldest first. The ledger keeps what became of one last; its alarm image has the start."""
     found = []
     for incident in ledger.incidents(line):
-        if incident.state == "opened":
-            found.append(Alarm(incident.at, incident, None))
-        else:
-            image = ledger.verdict(line, incident.alarm_image_id)
-            found.append(Alarm(incident.at if image is None else image.judged_at, incident, incident.at))
+        closed_at = incident.at if incident.state == CLOSED else None
+        image = None if incident.state == OPENED else ledger.verdict(line, incident.alarm_image_id)
+        found.append(Alarm(incident.at if image is None else image.judged_at, incident, closed_at))
     return sorted(found, key=lambda alarm: alarm.at)
 
 

@@ -123,7 +123,7 @@ def report_of(run: Run, ledger: Ledger, registry: Registry) -> ReplayReport:
     dead = _dead_image_ids(ledger)
     sent = {image.image_id for image in run.sent}
     counts = ledger.counts(run.line)
-    incidents = ledger.incidents(run.line)
+    incidents = _openings(ledger, run.line)
     live = sorted(
         (verdicts[i.image_id] for i in run.sent if _is_live(verdicts, i)), key=lambda verdict: verdict.judged_at
     )
@@ -146,6 +146,15 @@ def report_of(run: Run, ledger: Ledger, registry: Registry) -> ReplayReport:
         longest_gap_s=_longest_gap(run, live),
         overdue=sum(verdict.overdue for verdict in live),
     )
+
+
+def _openings(ledger: Ledger, line: str) -> list[DriftIncident]:
+    """Each incident as it was opened, oldest first: what became of it is no incident of its own."""
+    incidents = ledger.incidents(line)
+    openings: dict[str, DriftIncident] = {}
+    for state in sorted((*ledger.incident_states(line), *incidents), key=lambda each: each.sequence):
+        openings.setdefault(state.incident_id, state)
+    return [openings[each.incident_id] for each in incidents]
 
 
 def _is_live(verdicts: Mapping[str, Verdict], image: SentImage) -> bool:

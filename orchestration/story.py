@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Iterator
 
+from streams.incidents import CLOSED, GROWING, REOPENED
 from streams.ledger import Ledger, RequestRow
-from streams.messages import DriftIncident, ModelServing
+from streams.messages import DriftIncident, IncidentAnswer, ModelServing
 
 Tell = Callable[[str], None]
 
@@ -37,8 +38,12 @@ class Story:
                 self.say(text)
 
     def _events(self) -> Iterator[tuple[str, str]]:
-        for incident in self._ledger.incidents(self._line):
-            yield f"{incident.incident_id}:{incident.state}", _incident(incident)
+        incidents = self._ledger.incidents(self._line)
+        for state in (*self._ledger.incident_states(self._line), *incidents):
+            yield state.identity, incident_in_words(state)
+        for incident in incidents:
+            for answer in self._ledger.answers(incident.incident_id):
+                yield f"answer:{answer.identity}", answer_in_words(incident, answer)
         for row in self._ledger.requests(self._line):
             yield from self._request(row)
         for serving in self._ledger.servings(self._line):
@@ -63,13 +68,40 @@ class Story:
             yield f"{identity}:ended", f"the request ended: {row.state} ({row.detail})"
 
 
-def _incident(incident: DriftIncident) -> str:
-    if incident.state == "closed":
+def incident_in_words(incident: DriftIncident) -> str:
+    """What became of an incident: what changed, how sure, where, by how much, since when, and why we think so."""
+    if incident.state == CLOSED:
         return f"incident closed ({incident.kind}): {incident.reason}"
-    return (
-        f"ALARM: {KIND_IN_WORDS.get(incident.kind, incident.kind)} ({incident.kind}): {incident.signal} moved by "
-        f"{incident.effect:+.1f} robust sd, from {incident.reference:.3g} to {incident.observed:.3g} ({incident.test})"
+    moved = (
+        f"{incident.signal} moved by {incident.effect:+.1f} robust sd, from {incident.reference:.3g} to {incident.observed:.3g} "
+        f"({incident.test}); since image {incident.since_image_id}"
     )
+    shaped = "" if not incident.shape else f", a {incident.shape}"
+    why = "" if not incident.evidence else f"; {', '.join(incident.evidence)}"
+    return f"{_heading(incident)}{_place(incident.place)}: {moved}{shaped}{why}"
+
+
+def _heading(incident: DriftIncident) -> str:
+    sure = "" if incident.confidence is None else f", {100 * incident.confidence:.0f} % sure"
+    kind = f"{KIND_IN_WORDS.get(incident.kind, incident.kind)} ({incident.kind}{sure})"
+    if incident.state == GROWING:
+        return f"the incident GROWS ({incident.reason}): {kind}"
+    if incident.state == REOPENED:
+        return f"the incident is BACK ({incident.reason}): {kind}"
+    return f"ALARM: {kind}"
+
+
+def _place(place: str) -> str:
+    """Where, after the kind: "top left" is said as a place, "everywhere" as it is."""
+    if not place:
+        return ""
+    return f", {place}" if place in ("everywhere", "nowhere in particular") else f", {place} of the image"
+
+
+def answer_in_words(incident: DriftIncident, answer: IncidentAnswer) -> str:
+    """Who said what of an incident."""
+    note = f": {answer.note}" if answer.note else ""
+    return f"{answer.by} says of the incident ({incident.kind}): {answer.says}{note}"
 
 
 def _serving(serving: ModelServing) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from detectors.errors import DriftlineError, InvalidInput, NotFound
 from detectors.registry import OperatingPoint, Registry
+from streams.incidents import ACKNOWLEDGED, ANSWERS
 from streams.ledger import AuditEntry, Ledger
-from streams.messages import DeadLetter, Message, ModelPromoted, Redrive, RetrainRequest, Review
+from streams.messages import DeadLetter, IncidentAnswer, Message, ModelPromoted, Redrive, RetrainRequest, Review
 from streams.redriving import letter_of, note_redrives
 from streams.topics import check_size
 
@@ -38,13 +39,33 @@ def review(ledger: Ledger, actor: Actor, *, line: str, image_id: str, says: str,
     _check(actor, "reviewer", "review")
     if says not in SAYS:
         raise InvalidInput(f"a review says {says!r}; it may say {', '.join(SAYS)}")
-    if len(note.encode()) > LONGEST_NOTE_BYTES:
-        raise InvalidInput(f"a note of {len(note.encode())} bytes, the limit is {LONGEST_NOTE_BYTES}; shorten it")
+    _check_note(note)
     if ledger.verdict(line, image_id) is None:
         raise NotFound(f"line {line!r} has no judged image {image_id!r}; reload the page")
     said = Review(line=line, image_id=image_id, says=says, note=note, by=actor.name, at=at)
     _act(ledger, actor, "review", said, f"{image_id}: {says}", at)
     return said
+
+
+def answer_incident(
+    ledger: Ledger, actor: Actor, *, line: str, incident_id: str, says: str, note: str, at: float
+) -> IncidentAnswer:
+    """Say what an incident is: acknowledged (seen), expected (the line's new normal: learn it), ignored (explained, nothing to learn).
+
+    Durable when this returns; the watcher heeds the latest of expected and ignored with the line's next image. To acknowledge takes
+    a reviewer, what decides about a new model an engineer.
+    """
+    _check(actor, "reviewer", "answer an incident")
+    if says not in ANSWERS:
+        raise InvalidInput(f"an answer to an incident says {says!r}; it may say {', '.join(ANSWERS)}")
+    if says != ACKNOWLEDGED:
+        _check(actor, "engineer", f"call an incident {says}")
+    _check_note(note)
+    if ledger.incident(line, incident_id) is None:
+        raise NotFound(f"line {line!r} has no incident {incident_id!r}; reload the page")
+    answer = IncidentAnswer(line=line, incident_id=incident_id, says=says, note=note, by=actor.name, at=at)
+    _act(ledger, actor, "answer", answer, f"{incident_id}: {says}", at)
+    return answer
 
 
 def request_retrain(
@@ -136,6 +157,11 @@ def _redriven(actor: Actor, letter: DeadLetter, repaired: bytes | None, at: floa
 def _check(actor: Actor, least: str, what: str) -> None:
     if ROLES.index(actor.role) < ROLES.index(least):
         raise NotAllowed(f"{actor.name} is a {actor.role}; to {what} takes a {least}: ask an administrator")
+
+
+def _check_note(note: str) -> None:
+    if len(note.encode()) > LONGEST_NOTE_BYTES:
+        raise InvalidInput(f"a note of {len(note.encode())} bytes, the limit is {LONGEST_NOTE_BYTES}; shorten it")
 
 
 def _promoted(ledger: Ledger, actor: Actor, action: str, promoted: ModelPromoted) -> ModelPromoted:

@@ -12,6 +12,7 @@ from weakref import finalize
 from sqlalchemy import Connection, Engine, Select, exc, func, insert, select, tuple_, update
 
 from detectors.errors import InvalidInput
+from streams.incidents import OPENED
 from streams.ledger_engine import fault, lock_requests, open_engine, refusal
 from streams.ledger_hours import hours_of, judged_of
 from streams.ledger_rows import AuditEntry, Counts, GateResult, Hour, ImageStory, LineSummary, RequestRow
@@ -34,6 +35,7 @@ from streams.messages import (
     Collected,
     DeadLetter,
     DriftIncident,
+    IncidentAnswer,
     LineImage,
     Message,
     ModelAlert,
@@ -167,13 +169,29 @@ class Ledger:
         return bool(self.promotions(line))
 
     def incidents(self, line: str | None = None, *, open_only: bool = False) -> list[DriftIncident]:
-        """Incidents, oldest first."""
+        """Incidents as they are now, oldest first; `open_only`: those that are not closed."""
         query = select(INCIDENTS.c.body)
         if line is not None:
             query = query.where(INCIDENTS.c.line == line)
         if open_only:
-            query = query.where(INCIDENTS.c.state == "opened")
+            query = query.where(INCIDENTS.c.state == OPENED)
         return self._bodies(query.order_by(INCIDENTS.c.at, INCIDENTS.c.incident_id), DriftIncident)
+
+    def incident(self, line: str, incident_id: str) -> DriftIncident | None:
+        """One incident of a line as it is now."""
+        query = select(INCIDENTS.c.body).where(INCIDENTS.c.incident_id == incident_id, INCIDENTS.c.line == line)
+        return next(iter(self._bodies(query, DriftIncident)), None)
+
+    def incident_states(self, line: str, incident_id: str | None = None) -> list[DriftIncident]:
+        """What became of the incidents of a line step by step, or of one, oldest first; older programs kept only the latest."""
+        return self._events(DriftIncident, line, subject=incident_id)
+
+    def answers(self, incident_id: str) -> list[IncidentAnswer]:
+        """What people said of an incident, oldest first."""
+        line = select(INCIDENTS.c.line).where(INCIDENTS.c.incident_id == incident_id).scalar_subquery()
+        query = select(EVENTS.c.body).where(EVENTS.c.kind == IncidentAnswer.topic, EVENTS.c.line == line)
+        query = query.where(EVENTS.c.subject == incident_id)
+        return self._bodies(query.order_by(EVENTS.c.at, EVENTS.c.identity), IncidentAnswer)
 
     def promotions(self, line: str) -> list[ModelPromoted]:
         """What was in service since when, oldest first."""

@@ -2,6 +2,7 @@
 
 from sqlalchemy import ColumnElement, Connection, Table, func, select
 
+from streams.incidents import OPENED
 from streams.ledger_hours import judged_of
 from streams.ledger_rows import LineSummary
 from streams.ledger_tables import COLLECTED, EVENTS, INCIDENTS, REQUESTS, VERDICTS
@@ -86,7 +87,7 @@ def _latest_version(connection: Connection, line: str) -> int | None:
 
 
 def _open_incident(connection: Connection, line: str) -> str | None:
-    here = (INCIDENTS.c.line == line) & (INCIDENTS.c.state == "opened")
+    here = (INCIDENTS.c.line == line) & (INCIDENTS.c.state == OPENED)
     body = connection.execute(select(INCIDENTS.c.body).where(here).order_by(INCIDENTS.c.at.desc()).limit(1)).scalar()
     return None if body is None else decode(body, DriftIncident).kind
 

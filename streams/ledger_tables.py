@@ -71,6 +71,7 @@ INCIDENTS = Table(
     Index("incidents_of_line", "line", "at"),
     Index("incidents_by_state", "state", "line", "at"),
 )
+"""`state`: opened or closed, whatever else became of an incident (`body` is its latest message); `at`: when it was first told."""
 
 REQUESTS = Table(
     "requests",
@@ -115,7 +116,9 @@ EVENTS = Table(
     Index("events_by_time", "kind", "at"),
     Index("events_of_image", "line", "image_id"),
 )
-"""Promotions, servings, alerts, reviews, dead letters: what is only ever added to. `image_id`: where it tells of one image."""
+"""Promotions, servings, alerts, states of incidents, answers, reviews, dead letters: what is only ever added to. `image_id`: where it
+tells of one image.
+"""
 
 AUDIT = Table(
     "audit",

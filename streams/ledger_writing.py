@@ -6,12 +6,14 @@ from typing import Any
 from sqlalchemy import Connection, Table, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from streams.incidents import CLOSED, OPENED
 from streams.ledger_hours import count_into_hours
 from streams.ledger_tables import COLLECTED, EVENTS, INCIDENTS, OUTBOX, REQUESTS, VERDICTS
 from streams.messages import (
     Collected,
     DeadLetter,
     DriftIncident,
+    IncidentAnswer,
     Message,
     ModelAlert,
     ModelPromoted,
@@ -94,19 +96,31 @@ def _collected(connection: Connection, collected: Collected) -> None:
 
 
 def _incident(connection: Connection, incident: DriftIncident) -> None:
+    """The newest state of an incident stands, under the earliest time it was told, whatever the order they come in; beside it
+    each state is kept as an event.
+    """
+    _INCIDENT_STATE(connection, incident)
     row = {
         "incident_id": incident.incident_id,
         "line": incident.line,
         "at": incident.at,
-        "state": incident.state,
+        "state": CLOSED if incident.state == CLOSED else OPENED,
         "body": encode(incident),
     }
-    if insert_new(connection, INCIDENTS, row) or incident.state == "opened":
+    if insert_new(connection, INCIDENTS, row):
         return
     here = INCIDENTS.c.incident_id == incident.incident_id
-    body = connection.execute(select(INCIDENTS.c.body).where(here).with_for_update()).scalar_one()
-    if decode(body, DriftIncident).state != "closed":
-        connection.execute(update(INCIDENTS).where(here).values(state="closed", body=row["body"]))
+    query = select(INCIDENTS.c.at, INCIDENTS.c.body).where(here).with_for_update()
+    known = connection.execute(query).one()
+    newer = _progress(incident) > _progress(decode(known.body, DriftIncident))
+    change = {name: row[name] for name in ("state", "body")} if newer else {}
+    if newer or incident.at < known.at:
+        connection.execute(update(INCIDENTS).where(here).values(at=min(known.at, incident.at), **change))
+
+
+def _progress(incident: DriftIncident) -> tuple[int, bool]:
+    """How far an incident has come. Older programs did not count states: of theirs the end is the later one."""
+    return incident.sequence, incident.state == CLOSED
 
 
 def _request(connection: Connection, request: RetrainRequest) -> None:
@@ -152,6 +166,8 @@ def image_of(letter: DeadLetter) -> str | None:
     return name if len(name) <= LONGEST_INDEXED and "\0" not in name else None
 
 
+_INCIDENT_STATE = _event(lambda m: m.at, lambda m: m.incident_id)
+
 _WRITERS: Mapping[type[Message], Callable[[Connection, Any], None]] = {
     Collected: _collected,
     DriftIncident: _incident,
@@ -159,6 +175,7 @@ _WRITERS: Mapping[type[Message], Callable[[Connection, Any], None]] = {
     ModelPromoted: _event(lambda m: m.at, lambda m: str(m.version)),
     ModelServing: _event(lambda m: m.at, lambda m: str(m.version)),
     ModelAlert: _event(lambda m: m.raised_at, lambda m: str(m.version)),
+    IncidentAnswer: _event(lambda m: m.at, lambda m: m.incident_id),
     Review: _event(lambda m: m.at, lambda m: m.image_id, image_id=lambda m: m.image_id),
     DeadLetter: _event(lambda m: m.at, lambda m: m.identity, image_id=image_of),
 }

@@ -1,31 +1,31 @@
 """The policy: which alarm becomes an incident, which incident becomes a request, and when. Pure, in virtual time.
 
-An alarm is not a request. A line has one open incident a kind and one open request; only covariate drift may retrain
-(retraining on a surge of defects would teach the model that defects are normal); after an alarm the policy waits for
-images from after the change; after a request that came to nothing it rests. Time is that of the events, so feeding
-the same events again gives the same state and messages.
+An alarm is not a request. A line has one open incident a kind (`streams.incidents`) and one open request; only
+covariate drift may retrain, and by itself only while neither a surge of defects nor a fault of the camera is open
+(retraining then would teach the model that defects are normal); after an alarm the policy waits for images from after
+the change; after a request that came to nothing it rests. A person's answer comes first: expected lets an incident
+retrain, ignored forbids it. Time is that of the events, so feeding the same events again gives the same state and
+messages.
 """
 
 import hashlib
 from dataclasses import dataclass, replace
 
-import msgspec
-
+from streams.incidents import CLOSED, EXPECTED, IGNORED, QUIET_IMAGES, Incident, ending, live_through
 from streams.messages import DriftIncident, Message, RetrainRequest
 from streams.settings import LineConfig
 
 RETRAINING_KINDS = frozenset({"covariate_drift"})
 LARGEST_WINDOW = 400
-QUIET_IMAGES = 200
 
 
 @dataclass(frozen=True)
 class Judged:
-    """An image was judged by the current version; `alarm` is the incident it would open."""
+    """An image was judged by the current version; `alarms` are the incidents it would open."""
 
     image_key: str
     at: float
-    alarm: DriftIncident | None = None
+    alarms: tuple[DriftIncident, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,32 +54,24 @@ class RequestEnded:
 
 
 @dataclass(frozen=True)
-class Approved:
-    """A person lets an incident retrain, on a line that does not do so by itself."""
+class Answered:
+    """What a person said of an incident (`IncidentAnswer`)."""
 
     incident_id: str
+    says: str
     at: float
 
 
-Event = Judged | Gathered | NewVersion | RequestEnded | Approved
-
-
-@dataclass(frozen=True)
-class Incident:
-    """An open incident: the message that opened it, images judged since its kind last alarmed, requests made for it."""
-
-    opened: DriftIncident
-    quiet: int = 0
-    attempts: int = 0
-    approved: bool = False
+Event = Judged | Gathered | NewVersion | RequestEnded | Answered
 
 
 @dataclass(frozen=True)
 class LineState:
     """Where the policy stands with one line.
 
-    `window`: keys of the images to learn from, oldest first; `request_id`: the open request; `rests_until`: no
-    request in the cool-down before that time; `attempts`: cold-start requests so far.
+    `incidents`: those that are open, and those that closed by themselves not long ago; `window`: keys of the images to
+    learn from, oldest first; `request_id`: the open request; `rests_until`: no request in the cool-down before that
+    time; `attempts`: cold-start requests so far.
     """
 
     version: int | None = None
@@ -90,9 +82,15 @@ class LineState:
     attempts: int = 0
 
     @property
+    def open_incidents(self) -> tuple[Incident, ...]:
+        """Those that are not closed, one a kind."""
+        return tuple(each for each in self.incidents if each.is_open)
+
+    @property
     def waiting(self) -> Incident | None:
         """The open incident that asks for a new model, if any."""
-        return next((each for each in self.incidents if each.opened.kind in RETRAINING_KINDS), None)
+        wanted = (each for each in self.open_incidents if each.told.kind in RETRAINING_KINDS and each.says != IGNORED)
+        return next(wanted, None)
 
 
 Step = tuple[LineState, tuple[Message, ...]]
@@ -105,11 +103,6 @@ def digest_of_cause(*parts: object) -> str:
     True
     """
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:32]
-
-
-def ending(opened: DriftIncident, *, at: float, reason: str) -> DriftIncident:
-    """The message that closes an incident."""
-    return msgspec.structs.replace(opened, state="closed", at=at, reason=reason)
 
 
 def decide(state: LineState, event: Event, *, line: str, config: LineConfig) -> Step:
@@ -129,56 +122,51 @@ def decide(state: LineState, event: Event, *, line: str, config: LineConfig) -> 
         return _new_version(state, event, config)
     if isinstance(event, RequestEnded):
         return _ended(state, event, config), ()
-    return _approved(state, event), ()
+    return _answered(state, event), ()
 
 
 def _judged(state: LineState, event: Judged, line: str, config: LineConfig) -> Step:
-    state, news = _incidents(state, event)
+    incidents, news = live_through(
+        state.incidents, event.alarms, at=event.at, cooldown_s=config.cooldown_s, may_close=state.request_id is None
+    )
+    state = replace(state, incidents=incidents)
     if state.waiting is None or state.request_id is not None:
         return replace(state, window=()), news
-    state = replace(state, window=_slide(state.window, event.image_key, config.retrain_images))
-    state, request = _ask(state, event.at, line, config)
+    window = _slide(state.window, event.image_key, config.retrain_images)
+    if any(each.state == CLOSED for each in news):
+        window = window[-QUIET_IMAGES:]  # what came before lies in a surge or a fault: no reason to learn it
+    state, request = _ask(replace(state, window=window), event.at, line, config)
     return state, news + request
 
 
-def _incidents(state: LineState, event: Judged) -> Step:
-    """Open a new incident, keep one alive that alarms again, close what has been quiet for long."""
-    kind = event.alarm.kind if event.alarm else None
-    incidents = tuple(
-        replace(each, quiet=0 if each.opened.kind == kind else each.quiet + 1) for each in state.incidents
-    )
-    news: tuple[Message, ...] = ()
-    if event.alarm and all(each.opened.kind != kind for each in incidents):
-        incidents += (Incident(event.alarm),)
-        news += (event.alarm,)
-    over = tuple(each for each in incidents if each.quiet >= QUIET_IMAGES and state.request_id is None)
-    closed = tuple(
-        ending(each.opened, at=event.at, reason=f"no further alarm in {QUIET_IMAGES} images") for each in over
-    )
-    return replace(state, incidents=tuple(each for each in incidents if each not in over)), news + closed
-
-
 def _ask(state: LineState, at: float, line: str, config: LineConfig) -> Step:
-    """A request, if the window is full, the line has rested, and nobody has to approve it first."""
+    """A request, if the window is full, the line has rested, and nobody has to be asked first."""
     incident = state.waiting
     if incident is None or _rests(state, at, config) or len(state.window) < _window_size(config.retrain_images):
         return state, ()
-    if not (config.auto or incident.approved):
+    if not _is_allowed(state, incident, config):
         return state, ()
     request = RetrainRequest(
         line=line,
-        request_id=digest_of_cause(line, incident.opened.incident_id, incident.attempts),
-        cause=incident.opened.kind,
+        request_id=digest_of_cause(line, incident.told.incident_id, incident.attempts),
+        cause=incident.told.kind,
         mode="blind",
         image_keys=state.window,
         parent_version=state.version,
-        alarm_at=incident.opened.at,
+        alarm_at=incident.alarm_at,
         requested_at=at,
-        incident_id=incident.opened.incident_id,
+        incident_id=incident.told.incident_id,
     )
-    asked = replace(incident, attempts=incident.attempts + 1, approved=False)
+    asked = replace(incident, attempts=incident.attempts + 1)
     incidents = tuple(asked if each is incident else each for each in state.incidents)
     return replace(state, incidents=incidents, window=(), request_id=request.request_id), (request,)
+
+
+def _is_allowed(state: LineState, incident: Incident, config: LineConfig) -> bool:
+    """Whether a person said so, or the line retrains by itself and nothing else is the matter with it."""
+    if incident.says == EXPECTED:
+        return True
+    return config.auto and all(each.told.kind in RETRAINING_KINDS for each in state.open_incidents)
 
 
 def _gathered(state: LineState, event: Gathered, line: str, config: LineConfig) -> Step:
@@ -206,7 +194,7 @@ def _new_version(state: LineState, event: NewVersion, config: LineConfig) -> Ste
     if event.version == state.version:
         return state, ()
     reason = f"version {event.version} judges the line"
-    closed = tuple(ending(each.opened, at=event.at, reason=reason) for each in state.incidents)
+    closed = tuple(ending(each.told, at=event.at, reason=reason) for each in state.open_incidents)
     rests_until = event.at + config.cooldown_s if state.request_id else state.rests_until
     return LineState(version=event.version, rests_until=rests_until), closed
 
@@ -218,9 +206,12 @@ def _ended(state: LineState, event: RequestEnded, config: LineConfig) -> LineSta
     return replace(state, request_id=None, rests_until=event.at + config.cooldown_s)
 
 
-def _approved(state: LineState, event: Approved) -> LineState:
+def _answered(state: LineState, event: Answered) -> LineState:
+    """Expected and ignored stand until the other is said, whatever becomes of the incident; acknowledged changes nothing."""
+    if event.says not in (EXPECTED, IGNORED):
+        return state
     incidents = tuple(
-        replace(each, approved=True) if each.opened.incident_id == event.incident_id else each
+        replace(each, says=event.says) if each.told.incident_id == event.incident_id else each
         for each in state.incidents
     )
     return replace(state, incidents=incidents)

@@ -15,11 +15,22 @@ import msgspec
 from detectors.errors import InvalidInput
 from detectors.manifest import DriftReference
 from streams.bus import Record
+from streams.classifying import place_of
 from streams.drift import Alarm, LineMonitor
+from streams.incidents import EXPECTED, IGNORED, OPENED, ending
 from streams.ledger import Ledger
-from streams.messages import Collected, DriftIncident, Message, ModelPromoted, RetrainRequest, Verdict, decode
+from streams.messages import (
+    Collected,
+    DriftIncident,
+    IncidentAnswer,
+    Message,
+    ModelPromoted,
+    RetrainRequest,
+    Verdict,
+    decode,
+)
 from streams.retraining import (
-    Approved,
+    Answered,
     Event,
     Gathered,
     Judged,
@@ -28,7 +39,6 @@ from streams.retraining import (
     RequestEnded,
     decide,
     digest_of_cause,
-    ending,
 )
 from streams.settings import LineConfig
 from streams.worker import Effects
@@ -48,18 +58,18 @@ class Recorded:
     """What else the watcher asks of the ledger; the defaults know nothing.
 
     `collected`: images collected from a line, oldest first. `outcome`: how a request ended, None while it is under
-    way. `open_incidents`: those of a line. `approved`: whether a person lets an incident retrain (lines without
-    `auto`).
+    way. `open_incidents`: those of a line. `answers`: what people said of an incident, oldest first (all of it, so that
+    a replay hears each answer when it was given).
     """
 
     collected: Callable[[str], Iterable[Collected]] = lambda _: ()
     outcome: Callable[[str], RequestEnded | None] = lambda _: None
     open_incidents: Callable[[str], Iterable[DriftIncident]] = lambda _: ()
-    approved: Callable[[str], bool] = lambda _: False
+    answers: Callable[[str], Sequence[IncidentAnswer]] = lambda _: ()
 
 
 def recorded_in(ledger: Ledger) -> Recorded:
-    """What a ledger knows of it: collected images, ended requests, open incidents. (Approvals are not in it yet.)"""
+    """What a ledger knows of it: collected images, ended requests, open incidents, people's answers."""
 
     def outcome(request_id: str) -> RequestEnded | None:
         row = ledger.request(request_id)
@@ -71,6 +81,7 @@ def recorded_in(ledger: Ledger) -> Recorded:
         collected=ledger.collected,
         outcome=outcome,
         open_incidents=lambda line: ledger.incidents(line, open_only=True),
+        answers=ledger.answers,
     )
 
 
@@ -120,12 +131,13 @@ class WatchHandler:
         self._recorded = recorded
         self._watches: dict[str, _Watch] = {}
         self._configs: dict[str, LineConfig] = {}
+        self._answers: dict[str, Sequence[IncidentAnswer]] = {}
 
     def handle(self, records: Sequence[Record]) -> Effects:
         """Incidents and requests that follow from `records`; raises InvalidInput for one that is no message of its
         topic.
         """
-        self._configs = {}
+        self._configs, self._answers = {}, {}
         return Effects(messages=tuple(message for record in records for message in self._take(record)))
 
     def monitor(self, line: str) -> LineMonitor | None:
@@ -192,11 +204,10 @@ class WatchHandler:
         state, news = decide(before.state, event, line=line, config=self._config(line))
         left = before.state.version
         watch = _Watch(state, self._new_monitor(line, event.version), before.said.copy(), left, before.sequence)
-        known = {message.identity for message in news}
-        for opened in self._recorded.open_incidents(line):
-            closed = ending(opened, at=event.at, reason=f"version {event.version} judges the line")
-            if opened.version != event.version and closed.identity not in known:
-                news += (closed,)
+        closed = {message.incident_id for message in news if isinstance(message, DriftIncident)}
+        for told in self._recorded.open_incidents(line):
+            if told.version != event.version and told.incident_id not in closed:
+                news += (ending(told, at=event.at, reason=f"version {event.version} judges the line"),)
         for verdict in self._history(line, event.version):
             if verdict.image_id not in watch.said and _watched(watch, verdict):
                 self._judge(watch, verdict)
@@ -217,9 +228,13 @@ class WatchHandler:
 
     def _judge(self, watch: _Watch, verdict: Verdict) -> None:
         """One image of the current version through the monitor and the policy; what came of it is remembered."""
-        alarm = watch.monitor and watch.monitor.update(verdict.image_id, verdict.signals, flagged=verdict.flagged)
         self._settle(watch, verdict.line, verdict.judged_at)
-        event = Judged(verdict.image_key, verdict.judged_at, incident(verdict, alarm) if alarm else None)
+        run_length = self._config(verdict.line).expected_run_length
+        alarms: tuple[Alarm, ...] = ()
+        if watch.monitor:  # nothing may fail from here on: an image that comes again must not be taken in twice
+            alarms = watch.monitor.update(verdict.image_id, verdict.signals, flagged=verdict.flagged)
+        opened = tuple(incident(verdict, alarm, run_length=run_length) for alarm in alarms)
+        event = Judged(verdict.image_key, verdict.judged_at, opened)
         watch.remember(verdict.image_id, self._step(watch, verdict.line, event))
 
     def _gather(self, watch: _Watch, collected: Collected) -> None:
@@ -229,15 +244,26 @@ class WatchHandler:
             watch.remember(_collecting(collected), self._step(watch, collected.line, event))
 
     def _settle(self, watch: _Watch, line: str, at: float) -> None:
-        """Tell the policy what people and Dagster did since: a request that ended, an incident that was approved."""
+        """Tell the policy what people and Dagster did since: a request that ended, what was said of an incident."""
         ended = self._recorded.outcome(watch.state.request_id) if watch.state.request_id else None
-        if ended and (ended.at <= at or self._now() < ended.at):  # or it ended before the clock was set back
+        if ended and self._is_past(ended.at, at):
             self._step(watch, line, replace(ended, at=min(ended.at, at)))
-        waiting = watch.state.waiting
-        if waiting is None or waiting.approved or self._config(line).auto:
-            return
-        if self._recorded.approved(waiting.opened.incident_id):
-            self._step(watch, line, Approved(waiting.opened.incident_id, at))
+        for each in watch.state.incidents:
+            says = self._answer(each.told.incident_id, at)
+            if says is not None and says != each.says:
+                self._step(watch, line, Answered(each.told.incident_id, says, at))
+
+    def _answer(self, incident_id: str, at: float) -> str | None:
+        """What was said last of an incident by that time, of what matters to the policy."""
+        if incident_id not in self._answers:
+            self._answers[incident_id] = self._recorded.answers(incident_id)
+        heard = (each for each in self._answers[incident_id] if self._is_past(each.at, at))
+        says = [each.says for each in heard if each.says in (EXPECTED, IGNORED)]
+        return says[-1] if says else None
+
+    def _is_past(self, then: float, at: float) -> bool:
+        """Whether something happened by the time of an image; what lies in the future was before the clock was set back."""
+        return then <= at or self._now() < then
 
     def _step(self, watch: _Watch, line: str, event: Event) -> tuple[Message, ...]:
         watch.state, messages = decide(watch.state, event, line=line, config=self._config(line))
@@ -254,13 +280,13 @@ class WatchHandler:
         return self._configs[line]
 
 
-def incident(verdict: Verdict, alarm: Alarm) -> DriftIncident:
-    """The incident that an alarm on a verdict opens; the same alarm, the same identity."""
+def incident(verdict: Verdict, alarm: Alarm, *, run_length: int | None = None) -> DriftIncident:
+    """The incident that an alarm on a verdict opens; the same alarm, the same identity. `run_length`: what was promised."""
     return DriftIncident(
         line=verdict.line,
         incident_id=digest_of_cause(verdict.line, verdict.version, alarm.kind, alarm.alarm_image_id),
         kind=alarm.kind,
-        state="opened",
+        state=OPENED,
         version=verdict.version,
         signal=alarm.signal,
         test=alarm.test,
@@ -271,6 +297,13 @@ def incident(verdict: Verdict, alarm: Alarm) -> DriftIncident:
         alarm_image_id=alarm.alarm_image_id,
         after_images=alarm.after_images,
         at=verdict.judged_at,
+        before_image_id=alarm.before_image_id,
+        confidence=alarm.confidence,
+        evidence=alarm.evidence,
+        shape=alarm.shape,
+        where=alarm.where,
+        place=place_of(alarm.where),
+        run_length=run_length,
     )
 
 

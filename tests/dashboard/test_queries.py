@@ -164,6 +164,12 @@ class TestTables:
         here.ledger.record([given.incident(LINE, at=NOW, state="closed")])
         assert [(alarm.at, alarm.closed_at) for alarm in alarms(here.ledger, LINE)] == [(NOW - 7, NOW)]
 
+    def test_an_incident_that_grew_is_open_and_keeps_its_moment(self, here: Installation) -> None:
+        opened = given.incident(LINE, at=NOW - 7)
+        grown = msgspec.structs.replace(opened, state="growing", sequence=1, at=NOW)
+        here.ledger.record([given.verdict(LINE, 20, at=NOW - 7), opened, grown])
+        assert [(alarm.at, alarm.closed_at) for alarm in alarms(here.ledger, LINE)] == [(NOW - 7, None)]
+
     def test_the_span_holds_every_image(self) -> None:
         first, last = span_of([given.verdict(LINE, 0, at=NOW), given.verdict(LINE, 1, at=NOW + 100)])
         assert (first.timestamp(), last.timestamp()) == (NOW - 2, NOW + 102)

@@ -97,6 +97,9 @@ def test_an_incident_counts_the_images_of_its_phase_before_the_alarm(ledger: Led
     calm, step = report_of(run(*(sent(name, phase="step") for name in names)), ledger, registry).phases
     assert calm.incidents == ()
     assert [(each.kind, each.signal, each.after_images) for each in step.incidents] == [("covariate_drift", "bulk", 3)]
+    grown = msgspec.structs.replace(incident, state="growing", sequence=1, signal="peak", effect=4.0, at=2.0)
+    ledger.record([grown, msgspec.structs.replace(grown, state="closed", sequence=2)])
+    assert report_of(run(*(sent(name, phase="step") for name in names)), ledger, registry).phases == (calm, step)
 
 
 def test_a_version_tells_its_times_and_gates(ledger: Ledger, registry: Registry) -> None:

@@ -10,10 +10,21 @@ import pytest
 from detectors.errors import InvalidInput, NotFound
 from detectors.registry import Registry
 from detectors.store import FolderStore
-from streams.actions import ROLES, Actor, NotAllowed, promote, request_retrain, review, rollback, set_threshold
+from streams.actions import (
+    ROLES,
+    Actor,
+    NotAllowed,
+    answer_incident,
+    promote,
+    request_retrain,
+    review,
+    rollback,
+    set_threshold,
+)
 from streams.ledger import Ledger
+from streams.messages import IncidentAnswer
 from tests.detectors.artefacts import artefact
-from tests.streams.test_ledger import verdict
+from tests.streams.test_ledger import incident, verdict
 
 LINE = "tiles"
 
@@ -21,7 +32,7 @@ LINE = "tiles"
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     opened = Ledger.open(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    opened.record([verdict("a", flagged=True)])
+    opened.record([verdict("a", flagged=True), incident("opened")])
     return opened
 
 
@@ -34,11 +45,18 @@ def registry(tmp_path: Path) -> Registry:
     return opened
 
 
+def say(ledger: Ledger, actor: Actor, says: str, *, incident_id: str = "i1", note: str = "") -> IncidentAnswer:
+    return answer_incident(ledger, actor, line=LINE, incident_id=incident_id, says=says, note=note, at=1.0)
+
+
 ACTIONS: dict[str, tuple[str, Callable[[Ledger, Registry, Actor], object]]] = {
     "review": (
         "reviewer",
         lambda ledger, _, actor: review(ledger, actor, line=LINE, image_id="a", says="normal", note="", at=1.0),
     ),
+    "acknowledge": ("reviewer", lambda ledger, _, actor: say(ledger, actor, "acknowledged")),
+    "expect": ("engineer", lambda ledger, _, actor: say(ledger, actor, "expected")),
+    "ignore": ("engineer", lambda ledger, _, actor: say(ledger, actor, "ignored")),
     "retrain": (
         "engineer",
         lambda ledger, registry, actor: request_retrain(
@@ -78,7 +96,8 @@ def test_every_action_asks_for_its_role(ledger: Ledger, registry: Registry, acti
     else:
         act(ledger, registry, actor)
         (entry,) = ledger.audit()
-        assert (entry.who, entry.role, entry.action, entry.line) == ("ana", role, action, LINE)
+        assert (entry.who, entry.role, entry.line) == ("ana", role, LINE)
+        assert entry.action == ("answer" if action in ("acknowledge", "expect", "ignore") else action)
 
 
 def test_a_review_is_there_when_the_call_returns_and_goes_to_the_bus(ledger: Ledger) -> None:
@@ -100,6 +119,38 @@ def test_a_review_that_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(error):
         review(ledger, Actor("ana", "reviewer"), line=LINE, image_id=image_id, says=says, note=note, at=1.0)
+
+
+@pytest.mark.parametrize("says", ["acknowledged", "expected", "ignored"])
+def test_an_answer_to_an_incident_is_there_when_the_call_returns_and_goes_to_the_bus(ledger: Ledger, says: str) -> None:
+    said = say(ledger, Actor("ana", "engineer"), says, note="new material from Monday")
+    assert (said.by, said.says, said.note, said.incident_id) == ("ana", says, "new material from Monday", "i1")
+    assert ledger.answers("i1") == [said]
+    assert [message for _, message in ledger.outbox(9)] == [said]
+    assert [entry.detail for entry in ledger.audit()] == [f"i1: {says}"]
+
+
+@pytest.mark.parametrize(
+    ("incident_id", "says", "note", "error", "words"),
+    [
+        ("i1", "fine", "", InvalidInput, "says 'fine'; it may say acknowledged, expected, ignored"),
+        ("i9", "expected", "", NotFound, "no incident 'i9'; reload"),
+        ("i1", "expected", "x" * 10_001, InvalidInput, "10001 bytes, the limit is 10000; shorten"),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_refused(
+    ledger: Ledger, incident_id: str, says: str, note: str, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        say(ledger, Actor("ana", "engineer"), says, incident_id=incident_id, note=note)
+    assert (ledger.answers("i1"), ledger.audit(), ledger.outbox(9)) == ([], [], [])
+
+
+def test_an_answer_to_another_lines_incident_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(NotFound, match="line 'doors' has no incident"):
+        answer_incident(
+            ledger, Actor("ana", "engineer"), line="doors", incident_id="i1", says="expected", note="", at=1.0
+        )
 
 
 def test_one_request_at_a_time(ledger: Ledger, registry: Registry) -> None:

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from streams.messages import (
     Collected,
     DeadLetter,
     DriftIncident,
+    IncidentAnswer,
     LineImage,
     Message,
     ModelAlert,
@@ -68,11 +70,16 @@ def promoted(version: int, *, at: float = 5.0) -> ModelPromoted:
     )
 
 
-def incident(state: str, *, at: float = 3.0) -> DriftIncident:
+def incident(state: str, *, at: float = 3.0, sequence: int = 0) -> DriftIncident:
     return DriftIncident(
         line="tiles", incident_id="i1", kind="covariate_drift", state=state, version=1, signal="bulk", test="page_hinkley",
         reference=1.0, observed=2.0, effect=2.5, since_image_id="a", alarm_image_id="b", after_images=10, at=at,
+        sequence=sequence,
     )  # fmt: skip
+
+
+def answer(says: str, *, at: float = 4.0, by: str = "ana", incident_id: str = "i1") -> IncidentAnswer:
+    return IncidentAnswer(line="tiles", incident_id=incident_id, says=says, note="", by=by, at=at)
 
 
 def test_the_first_verdict_stands_and_repeats_are_counted_by_kind(ledger: Ledger) -> None:
@@ -157,6 +164,51 @@ def test_incidents_close_in_whatever_order_their_messages_come(ledger: Ledger, n
         assert each.incidents("tiles", open_only=True) == []
 
 
+LIFE = (
+    incident("opened", at=3.0),
+    incident("growing", at=4.0, sequence=1),
+    incident("closed", at=5.0, sequence=2),
+    incident("reopened", at=6.0, sequence=3),
+    incident("closed", at=7.0, sequence=4),
+)
+
+
+@pytest.mark.parametrize("states", range(1, len(LIFE) + 1))
+@pytest.mark.parametrize("seed", range(3))
+def test_the_newest_state_of_an_incident_stands_in_whatever_order_they_come(
+    ledger: Ledger, states: int, seed: int
+) -> None:
+    other = msgspec.structs.replace(incident("opened", at=3.5), incident_id="i2")
+    deliveries = [*LIFE[:states], *LIFE[:states], other]
+    Random(seed).shuffle(deliveries)
+    for each in deliveries:
+        ledger.record([each])
+    assert ledger.incidents("tiles") == [LIFE[states - 1], other], "in the order of their openings"
+    assert ledger.incident("tiles", "i1") == LIFE[states - 1]
+    assert ledger.incident_states("tiles", "i1") == [*LIFE[:states]]
+    assert len(ledger.incident_states("tiles")) == states + 1
+    is_open = LIFE[states - 1].state != "closed"
+    assert (LIFE[states - 1] in ledger.incidents("tiles", open_only=True)) == is_open
+    (summary,) = ledger.lines()
+    assert summary.open_incident == "covariate_drift"
+
+
+def test_an_incident_is_found_by_line_and_name(ledger: Ledger) -> None:
+    ledger.record([incident("opened")])
+    assert ledger.incident("tiles", "i1") == incident("opened")
+    assert ledger.incident("doors", "i1") is None
+    assert ledger.incident("tiles", "i9") is None
+
+
+def test_answers_come_oldest_first_and_once_each(ledger: Ledger) -> None:
+    later, first, other = answer("expected", at=9.0), answer("ignored", by="ben"), answer("ignored", incident_id="i2")
+    ledger.record([later, first, other, first])
+    assert ledger.answers("i1") == [], "of an incident nobody has heard of"
+    ledger.record([incident("opened")])
+    assert ledger.answers("i1") == [first, later]
+    assert ledger.answers("i9") == []
+
+
 def test_a_line_at_a_glance(ledger: Ledger) -> None:
     alert = ModelAlert(line="tiles", version=2, serving=1, reason="digest", raised_at=9.0)
     serving = ModelServing(line="tiles", version=1, previous=None, at=6.0)
@@ -187,7 +239,8 @@ def test_dead_letters_are_found_by_where_they_came_from(ledger: Ledger) -> None:
 
 EVERYTHING: tuple[Message, ...] = (
     verdict("a"), verdict("b", flagged=True), verdict("d", flagged=True), collected("a"), collected("e"), collected("c"),
-    incident("opened"), incident("closed"), request(), promoted(1), ModelServing(line="tiles", version=1, previous=None, at=6.0),
+    *LIFE, answer("expected"), answer("ignored", at=5.0), request(), promoted(1),
+    ModelServing(line="tiles", version=1, previous=None, at=6.0),
     Review(line="tiles", image_id="b", says="defect", note="", by="ana", at=7.0), LETTER,
     ModelAlert(line="tiles", version=2, serving=1, reason="digest", raised_at=9.0),
 )  # fmt: skip
@@ -199,6 +252,7 @@ def everything_in(ledger: Ledger) -> dict[str, object]:
         "lines": ledger.lines(), "verdicts": ledger.verdicts("tiles", limit=99), "history": list(ledger.history("tiles", 1)),
         "flagged": ledger.flagged("tiles", limit=99), "unreviewed": ledger.flagged("tiles", limit=99, unreviewed_only=True),
         "collected": ledger.collected("tiles"), "pending": ledger.pending_images("tiles"), "incidents": ledger.incidents(),
+        "incident": ledger.incident("tiles", "i1"), "states": ledger.incident_states("tiles"), "answers": ledger.answers("i1"),
         "requests": ledger.requests(), "promotions": ledger.promotions("tiles"), "servings": ledger.servings("tiles"),
         "alerts": ledger.alerts("tiles"), "reviews": ledger.reviews("tiles"), "letters": ledger.dead_letters(99),
     }  # fmt: skip

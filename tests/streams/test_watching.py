@@ -10,11 +10,11 @@ import pytest
 from detectors.errors import InvalidInput, Unavailable
 from detectors.manifest import DriftReference
 from streams.bus import Record
-from streams.calibrating import SIGNALS
 from streams.ledger import Ledger
 from streams.messages import (
     Collected,
     DriftIncident,
+    IncidentAnswer,
     LineImage,
     Message,
     ModelPromoted,
@@ -24,10 +24,11 @@ from streams.messages import (
     encode,
 )
 from streams.settings import LineConfig
-from streams.watching import TOPICS, History, WatchHandler, recorded_in
+from streams.watching import TOPICS, History, Recorded, WatchHandler, recorded_in
 
 CONFIG = LineConfig(retrain_images=20, cold_start_images=10, cooldown_s=60.0)
 NOW = 5_000.0
+SIGNALS = ("peak", "bulk", "mean", "contrast", "sharpness")
 
 
 def row(rng: np.random.Generator, *, bulk: float = 0.0, peak: float = 0.0) -> dict[str, float]:
@@ -87,8 +88,13 @@ def handler(history: History = nothing_recorded, *, config: LineConfig = CONFIG)
     return WatchHandler(reference, lambda _: config, lambda: NOW, history=history)
 
 
-def after_restart(ledger: Ledger) -> WatchHandler:
-    return WatchHandler(reference, lambda _: CONFIG, lambda: NOW, history=ledger.history, recorded=recorded_in(ledger))
+def after_restart(ledger: Ledger, *, config: LineConfig = CONFIG) -> WatchHandler:
+    return WatchHandler(reference, lambda _: config, lambda: NOW, history=ledger.history, recorded=recorded_in(ledger))
+
+
+def answer(told: Message, says: str, *, at: float) -> IncidentAnswer:
+    assert isinstance(told, DriftIncident)
+    return IncidentAnswer(line="tiles", incident_id=told.incident_id, says=says, note="", by="ana", at=at)
 
 
 @pytest.fixture
@@ -121,6 +127,11 @@ def test_a_step_opens_an_incident_and_asks_for_a_model_of_images_from_the_alarm_
     assert 100 <= opened.after_images <= 115
     assert opened.alarm_image_id == f"tiles-{opened.after_images}"
     assert opened.at == float(opened.after_images)
+    assert opened.since_image_id == "tiles-100"
+    assert (opened.before_image_id, opened.shape, opened.place, opened.run_length) == ("tiles-99", "step", "", 10_000)
+    assert opened.confidence is not None
+    assert 0.5 < opened.confidence <= 1.0
+    assert "bulk" in opened.evidence[0]
     assert isinstance(request, RetrainRequest)
     first = opened.after_images
     assert request.image_keys == tuple(f"images/tiles/{at}.png" for at in range(first, first + 20))
@@ -201,6 +212,100 @@ def test_an_incident_of_the_old_version_is_closed_although_the_watcher_restarted
     assert isinstance(closed, DriftIncident)
     assert isinstance(said[0], DriftIncident)
     assert (closed.incident_id, closed.state) == (said[0].incident_id, "closed")
+
+
+def test_what_an_older_program_or_a_later_state_left_open_is_closed_by_the_next_count(ledger: Ledger) -> None:
+    opened = old_incident("was-opened")
+    grown = msgspec.structs.replace(old_incident("was-growing"), state="growing", sequence=3)
+    ended = msgspec.structs.replace(old_incident("was-closed"), state="closed")
+    ledger.record([opened, grown, ended])
+    news = verdicts(200, 1, version=2)
+    said = take(after_restart(ledger), news)
+    assert identities(said) == ["was-opened:closed:1", "was-growing:closed:4"]
+    assert take(after_restart(ledger), news) == said, "the recorder has not been quick enough"
+    ledger.record(said)
+    assert take(after_restart(ledger), news) == []
+    assert ledger.incidents("tiles", open_only=True) == []
+
+
+def old_incident(name: str) -> DriftIncident:
+    return DriftIncident(
+        line="tiles", incident_id=name, kind="covariate_drift", state="opened", version=1, signal="bulk", test="page_hinkley",
+        reference=1.0, observed=2.0, effect=2.5, since_image_id="a", alarm_image_id="b", after_images=10, at=float(len(name)),
+    )  # fmt: skip
+
+
+def test_a_silent_day_alone_alarms_nothing() -> None:
+    watcher = handler()
+    assert take(watcher, STEADY) == []
+    day_s = 86_400
+    assert take(watcher, verdicts(100 + day_s, 60)) == []
+    assert watcher.state("tiles").incidents == ()
+    said = take(watcher, verdicts(160 + 2 * day_s, 10, bulk=3.0))
+    assert [message.state for message in said if isinstance(message, DriftIncident)] == ["opened"]
+
+
+def test_a_line_whose_parts_got_worse_as_well_asks_for_nothing() -> None:
+    watcher = handler(config=LineConfig(retrain_images=60))
+    worse = [with_bad_part(each) if n % 3 == 0 else each for n, each in enumerate(verdicts(100, 150, bulk=3.0))]
+    said = take(watcher, STEADY + worse)
+    assert {message.kind for message in said if isinstance(message, DriftIncident)} == {
+        "covariate_drift",
+        "defect_surge",
+    }
+    assert not [message for message in said if isinstance(message, RetrainRequest)]
+
+
+def with_bad_part(message: Message) -> Message:
+    assert isinstance(message, Verdict)
+    signals = msgspec.structs.replace(message.signals, peak=message.signals.peak + 12.0)
+    return msgspec.structs.replace(message, signals=signals, flagged=True)
+
+
+def test_an_answer_is_heard_when_it_was_given_also_after_a_restart(ledger: Ledger) -> None:
+    by_hand = LineConfig(retrain_images=20, auto=False)
+    whole = after_restart(ledger, config=by_hand)
+    said = take(whole, STEADY + STEP)
+    assert [type(message) for message in said] == [DriftIncident]
+    ledger.record(
+        [*STEADY, *STEP, *said, answer(said[0], "acknowledged", at=161.0), answer(said[0], "expected", at=170.0)]
+    )
+    ledger.record([answer(said[0], "ignored", at=190.0)])
+    more = verdicts(160, 60, bulk=3.0)
+    (request,) = take(whole, more)
+    assert isinstance(request, RetrainRequest)
+    assert request.image_keys[-1] == "images/tiles/170.png"
+    assert watcher_says(whole) == ["ignored"]
+    ledger.record(more)
+    again = after_restart(ledger, config=by_hand)
+    assert identities(take(again, more)) == [request.identity]
+    assert again.state("tiles") == whole.state("tiles")
+
+
+def watcher_says(watcher: WatchHandler) -> list[str | None]:
+    return [each.says for each in watcher.state("tiles").open_incidents]
+
+
+def test_a_ledger_that_cannot_tell_answers_holds_an_image_up_and_takes_it_in_once() -> None:
+    away = [False]
+
+    def answers(_incident_id: str) -> Sequence[IncidentAnswer]:
+        if away[0]:
+            raise Unavailable("the ledger does not answer")
+        return ()
+
+    watcher = WatchHandler(
+        reference, lambda _: CONFIG, lambda: NOW, history=nothing_recorded, recorded=Recorded(answers=answers)
+    )
+    take(watcher, STEADY + STEP[:30])
+    monitor = watcher.monitor("tiles")
+    assert monitor
+    away[0] = True
+    with pytest.raises(Unavailable):
+        take(watcher, STEP[30:])
+    away[0] = False
+    take(watcher, STEP[30:])
+    assert monitor.state.judged == len(STEADY + STEP)
 
 
 def test_a_rollback_goes_back_to_the_older_version_and_ignores_stragglers() -> None:
