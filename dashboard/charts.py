@@ -12,7 +12,7 @@ FLAGGED = "#ea580c"
 THRESHOLD = "#dc2626"
 NORMAL = "#9ca3af"
 VERSION_COLOURS = ("#3b82f6", "#14b8a6", "#a855f7", "#d4a106", "#ec4899", "#84a016")
-MARK_COLOURS = {"drift": "#ea580c", "swap": "#16a34a", "refused": "#dc2626"}
+MARK_COLOURS = {"drift": "#ea580c", "swap": "#16a34a", "refused": "#dc2626", "change": "#6b7280"}
 LANES = 3
 _AXIS_PX = 46
 _NAME_PX = 66
@@ -59,6 +59,29 @@ def bulk_chart(points: pd.DataFrame, marks: pd.DataFrame, *, span: Span) -> alt.
     running = base.mark_line(strokeWidth=2.5).encode(y=_height("bulk_running", "bulk, robust sd"))
     layers: list[Layer] = [_level(0.0, NORMAL, "normal"), alt.layer(dots, running), _rules(marks, span)]
     return _joined(layers, height_px=210, top_px=4)
+
+
+def signal_chart(points: pd.DataFrame, marks: pd.DataFrame, *, title: str, level: tuple[float, str]) -> alt.LayerChart:
+    """A signal image by image around its change, its running median, and `level` (a value and its name) across.
+
+    Tables as in `around.SignalAround`. The words of the change stand before its rule, those of the alarm behind.
+    """
+    image = alt.X("image:Q", title="images before and after the alarm", scale=alt.Scale(nice=False, padding=8))
+    base = alt.Chart(points).encode(x=image, color=_version(points))
+    tooltip = [alt.Tooltip("image_id:N", title="image"), alt.Tooltip("value:Q", format=".4g")]
+    tooltip += [alt.Tooltip("z:Q", title="robust sd", format="+.1f"), alt.Tooltip("version:N"), _when()]
+    dots = base.mark_circle(size=20, opacity=0.45).encode(y=_height("shown", title), tooltip=tooltip)
+    running = base.mark_line(strokeWidth=2.5).encode(y=_height("running", title))
+    moments = alt.Chart(_painted(marks)).encode(x=image, color=_painted_by())
+    name = moments.encode(text="words:N", y=alt.value(-4))
+    layers: list[Layer] = [
+        _level(level[0], NORMAL, level[1]),
+        alt.layer(dots, running),
+        moments.mark_rule(strokeWidth=2, strokeDash=[6, 3]),
+        name.transform_filter("datum.kind == 'change'").mark_text(align="right", dx=3, fontSize=12, fontWeight="bold"),
+        name.transform_filter("datum.kind != 'change'").mark_text(align="left", dx=-3, fontSize=12, fontWeight="bold"),
+    ]
+    return _joined(layers, height_px=200, top_px=20)
 
 
 def _joined(layers: list[Layer], *, height_px: int, top_px: int) -> alt.LayerChart:

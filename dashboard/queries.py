@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from dashboard.signals import robust_z
 from dashboard.words import short
 from detectors.errors import DriftlineError
 from detectors.manifest import DriftReference
@@ -152,14 +153,12 @@ def span_of(verdicts: Sequence[Verdict]) -> tuple[datetime, datetime]:
 
 
 def alarms(ledger: Ledger, line: str) -> list[Alarm]:
-    """The alarms of a line, oldest first. The ledger keeps how a closed one ended; its alarm image has the start."""
+    """The alarms of a line, oldest first. The ledger keeps an incident's latest state; its alarm image has the start."""
     found = []
     for incident in ledger.incidents(line):
-        if incident.state == "opened":
-            found.append(Alarm(incident.at, incident, None))
-        else:
-            image = ledger.verdict(line, incident.alarm_image_id)
-            found.append(Alarm(incident.at if image is None else image.judged_at, incident, incident.at))
+        closed_at = incident.at if incident.state == "closed" else None
+        image = None if incident.state == "opened" else ledger.verdict(line, incident.alarm_image_id)
+        found.append(Alarm(incident.at if image is None else image.judged_at, incident, closed_at))
     return sorted(found, key=lambda alarm: alarm.at)
 
 
@@ -215,14 +214,10 @@ def _state(summary: LineSummary, seen_s: float | None) -> LineState:
 
 
 def _bulk_z(table: pd.DataFrame, references: Mapping[int, DriftReference]) -> pd.Series:
-    """Same centre and spread as the drift watch: median, and the larger of MAD x 1.4826 and IQR / 1.349."""
     z = pd.Series(np.nan, index=table.index, dtype="float64")
     for version, reference in references.items():
-        low, centre, high = np.percentile(reference.bulk, [25, 50, 75])
-        mad = np.median(np.abs(np.asarray(reference.bulk) - centre))
-        spread = max(1.4826 * mad, (high - low) / 1.349, 0.01 * max(abs(centre), 1e-3))
         mine = table["version"] == version
-        z[mine] = (table["bulk"][mine] - centre) / spread
+        z[mine] = robust_z(table["bulk"][mine].to_list(), reference, "bulk")
     return z
 
 
