@@ -28,8 +28,8 @@ class SignalAround:
     """What a chart of an incident draws. `in_deviations`: whether in robust standard deviations, else in the signal's units.
 
     `points`, oldest first: `image` (0: the alarm image, negative before), `at` (UTC), `image_id`, `version`, `value`, `z`
-    (from the reference of its version), `shown` (the one that is drawn), `running` (the median of its latest images). Of the
-    flag, `value` is the share of flagged ones among the latest images. `marks`: `image`, `kind` (change, drift), `words`.
+    (from the reference of its version), `shown` (the one that is drawn), `running` (its median over the latest images of the version).
+    Of the flag, `value` is the share of flagged ones among the latest images. `marks`: `image`, `kind` (change, drift), `words`.
     """
 
     points: pd.DataFrame
@@ -48,8 +48,9 @@ def signal_around(ledger: Ledger, registry: Registry, card: IncidentCard) -> Sig
     in_deviations = bool(table["z"].notna().any())
     table["shown"] = table["z"] if in_deviations else table["value"]
     points = table.dropna(subset=["shown"])
-    running = points["shown"].rolling(RUNNING_MEDIAN_IMAGES, min_periods=1).median()
-    return SignalAround(points.assign(running=running), _marks(points, card), in_deviations)
+    running = points.groupby("version")["shown"].rolling(RUNNING_MEDIAN_IMAGES, min_periods=1).median()
+    points = points.assign(running=running.reset_index(level=0, drop=True))
+    return SignalAround(points, _marks(points, card), in_deviations)
 
 
 def verdicts_around(ledger: Ledger, line: str, *, since_at: float, alarm_at: float) -> list[Verdict]:

@@ -61,27 +61,32 @@ def bulk_chart(points: pd.DataFrame, marks: pd.DataFrame, *, span: Span) -> alt.
     return _joined(layers, height_px=210, top_px=4)
 
 
-def signal_chart(points: pd.DataFrame, marks: pd.DataFrame, *, title: str, level: tuple[float, str]) -> alt.LayerChart:
-    """A signal image by image around its change, its running median, and `level` (a value and its name) across.
+def signal_chart(points: pd.DataFrame, marks: pd.DataFrame, *, unit: str, level: float) -> alt.LayerChart:
+    """A signal image by image around its change, its running median, and the `level` of the model's normal images across.
 
     Tables as in `around.SignalAround`. The words of the change stand before its rule, those of the alarm behind.
     """
     image = alt.X("image:Q", title="images before and after the alarm", scale=alt.Scale(nice=False, padding=8))
-    base = alt.Chart(points).encode(x=image, color=_version(points))
+    several = points["version"].nunique() > 1
+    base = alt.Chart(points).encode(x=image, color=_version(points, legend=several))
     tooltip = [alt.Tooltip("image_id:N", title="image"), alt.Tooltip("value:Q", format=".4g")]
     tooltip += [alt.Tooltip("z:Q", title="robust sd", format="+.1f"), alt.Tooltip("version:N"), _when()]
-    dots = base.mark_circle(size=20, opacity=0.45).encode(y=_height("shown", title), tooltip=tooltip)
-    running = base.mark_line(strokeWidth=2.5).encode(y=_height("running", title))
+    dots = base.mark_circle(size=20, opacity=0.45).encode(y=_height("shown", unit), tooltip=tooltip)
+    running = base.mark_line(strokeWidth=2.5).encode(y=_height("running", unit))
     moments = alt.Chart(_painted(marks)).encode(x=image, color=_painted_by())
-    name = moments.encode(text="words:N", y=alt.value(-4))
+    name = moments.encode(text="words:N", y=alt.value(-3))
     layers: list[Layer] = [
-        _level(level[0], NORMAL, level[1]),
+        _level(level, NORMAL, "normal"),
         alt.layer(dots, running),
         moments.mark_rule(strokeWidth=2, strokeDash=[6, 3]),
-        name.transform_filter("datum.kind == 'change'").mark_text(align="right", dx=3, fontSize=12, fontWeight="bold"),
-        name.transform_filter("datum.kind != 'change'").mark_text(align="left", dx=-3, fontSize=12, fontWeight="bold"),
+        *(
+            name.transform_filter(f"{sign}(datum.kind == 'change')").mark_text(
+                align=align, baseline="bottom", dx=dx, fontSize=12, fontWeight="bold"
+            )
+            for sign, align, dx in (("", "right", 2), ("!", "left", -2))
+        ),
     ]
-    return _joined(layers, height_px=200, top_px=20)
+    return _joined(layers, height_px=280 if several else 240, top_px=20)
 
 
 def _joined(layers: list[Layer], *, height_px: int, top_px: int) -> alt.LayerChart:

@@ -43,7 +43,7 @@ def with_drift_map(
     for moved, field in zip(where, _fields(picture.size, crop), strict=True):
         draw.rectangle(field, fill=colour_of(moved, limit_of(where)), outline=_GRID, width=1)
         if abs(moved) >= NAMED_FROM_SD:
-            _name(draw, field, f"{moved:+.1f}".replace("-", "−"))
+            _name(draw, field, f"{moved:+.1f}")
     return jpeg_of(Picture.alpha_composite(picture, veil).convert("RGB"))
 
 

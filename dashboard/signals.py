@@ -43,19 +43,19 @@ def name_of(signal: str) -> str:
 
 
 def unit_of(signal: str) -> str:
-    """The unit of a signal's values; nothing where `quantity` says it (shares) or there is none (distances).
+    """The unit of a signal's values.
 
-    >>> unit_of("mean"), unit_of("flagged")
-    ('grey levels', '')
+    >>> unit_of("mean"), unit_of("flagged"), unit_of("bulk")
+    ('grey levels', 'share', 'distance')
     """
-    return "grey levels" if signal in _GREYS else ""
+    return "grey levels" if signal in _GREYS else "share" if signal in _SHARES else "distance"
 
 
 def quantity(signal: str, value: float) -> str:
-    """A value of a signal; its unit is `unit_of` it.
+    """A value of a signal in its units.
 
-    >>> quantity("mean", 117.6), quantity("flagged", 0.05), quantity("bulk", 1.4)
-    ('118', '5.0 %', '1.4')
+    >>> quantity("mean", 117.6), quantity("flagged", 0.05)
+    ('118', '5.0 %')
     """
     return share(value) if signal in _SHARES else figure(value)
 

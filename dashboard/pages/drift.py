@@ -8,11 +8,12 @@ from dashboard import charts
 from dashboard.around import signal_around
 from dashboard.choosing import chosen_line
 from dashboard.decisions import decided
-from dashboard.drift_map import FURTHER, NEARER, limit_of, looked_at
+from dashboard.drift_map import FURTHER, NEARER, DriftMap, limit_of, looked_at
 from dashboard.frame import show
 from dashboard.incidents import (
     SHAPES,
     IncidentCard,
+    answers_to,
     drift_map_of,
     incident_card,
     kind_look,
@@ -22,7 +23,7 @@ from dashboard.incidents import (
 from dashboard.pictures import Shown
 from dashboard.signals import name_of, quantity, unit_of
 from dashboard.sources import framed, in_words, person, sources, viewer_zone, with_drift_map
-from dashboard.words import ago, clock, plain, share, short
+from dashboard.words import ago, certainty, clock, plain, short
 from detectors.errors import DriftlineError
 from streams import actions
 from streams.messages import DriftIncident, Verdict
@@ -33,6 +34,7 @@ ANSWERS = (
     ("expected", "It is the new normal, learn it", "school"),
     ("ignored", "Explained, do not learn", "block"),
 )
+NOT_IN_LEDGER = "This image is not in the ledger."
 SAID = {
     "acknowledged": "has seen it",
     "expected": "it is the new normal, learn it",
@@ -51,7 +53,11 @@ def page() -> None:
     if not going_on:
         words = "No change of this line is open." if past else "This line has not changed since it has a model."
         st.success(words, icon=":material/check_circle:")
-    _going_on(line, [incident.identity for incident in going_on])
+    _follow(line, _stand(line))
+    for incident in going_on:
+        with st.container(border=True):
+            _headline(incident)
+            _incident(incident)
     if past:
         st.subheader("Over", anchor=False)
     for incident in past:
@@ -59,28 +65,28 @@ def page() -> None:
 
 
 @st.fragment(run_every=5)
-def _going_on(line: str, shown: list[str]) -> None:
-    """Open incidents, looked at again every five seconds; where there are others now, the page begins again."""
+def _follow(line: str, shown: list[str]) -> None:
+    """Look every five seconds; where something else happened than is shown, the page begins again."""
     with in_words():
-        going_on, _ = on_the_line(sources().ledger, line)
-        if [incident.identity for incident in going_on] != shown:
+        if _stand(line) != shown:
             st.rerun()
-        for incident in going_on:
-            with st.container(border=True):
-                _headline(incident)
-                _incident(incident)
+
+
+def _stand(line: str) -> list[str]:
+    """Which incidents there are, how they are, and what has been said of those that go on."""
+    ledger = sources().ledger
+    going_on, past = on_the_line(ledger, line)
+    said = [answer.identity for incident in going_on for answer in answers_to(ledger, incident)]
+    return [*(incident.identity for incident in going_on + past), *said]
 
 
 def _past(incident: DriftIncident) -> None:
     """One line a past incident; what is in it is read when it is unfolded."""
     look, when = kind_look(incident.kind), clock(incident.at, viewer_zone(), today=time.time())
     title = f"{plain(look.word)} · {plain(name_of(incident.signal))} · closed {plain(when)}"
-    with (
-        in_words(),
-        st.expander(
-            title, icon=f":material/{look.symbol}:", on_change="rerun", key=f"past {incident.incident_id}"
-        ) as unfolded,
-    ):
+    with st.expander(
+        title, icon=f":material/{look.symbol}:", on_change="rerun", key=f"past {incident.incident_id}"
+    ) as unfolded:
         if unfolded.open:
             _headline(incident)
             _incident(incident)
@@ -92,9 +98,8 @@ def _headline(incident: DriftIncident) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(f":{kind.colour}[:material/{kind.symbol}:] {plain(kind.word)}", anchor=False, width="content")
         st.badge(plain(state.word), icon=f":material/{state.symbol}:", color=state.colour)
-        st.caption(f"since {when}, {ago(time.time() - incident.at)}", width="content")
-        if incident.reason:
-            st.caption(plain(short(incident.reason, 200)), width="content")
+        since = f"{'since ' if incident.state != 'closed' else ''}{when}, {ago(time.time() - incident.at)}"
+        st.caption(f"{since}{': ' if incident.reason else ''}{plain(short(incident.reason, 200))}", width="content")
 
 
 def _incident(incident: DriftIncident) -> None:
@@ -104,33 +109,34 @@ def _incident(incident: DriftIncident) -> None:
     with words:
         _figures(incident)
         _why(card)
-        _decision(card)
+        _decision(incident)
+        _links(incident.line)
+        _answers(card)
     with pictures:
         _pair(card)
-    _chart(card)
-    _answers(card)
+        _chart(card)
 
 
 def _figures(incident: DriftIncident) -> None:
-    signal, unit = incident.signal, unit_of(incident.signal)
+    signal = incident.signal
     with st.container(horizontal=True):
         st.metric(
-            plain(f"{name_of(signal)}{f', {unit}' if unit else ''}"),
+            plain(f"{name_of(signal)}, {unit_of(signal)}"),
             f"{quantity(signal, incident.reference)} → {quantity(signal, incident.observed)}",
             f"{incident.effect:+.1f} robust sd",
             delta_color="off",
             help="From the median of the model's own normal images to what it is since the change.",
         )
-        st.metric("how sure", share(incident.confidence), width="content")
-        if incident.place:
-            st.metric("where", plain(short(incident.place, 40)), width="content")
+        st.metric("how sure", certainty(incident.confidence), width="content")
 
 
 def _why(card: IncidentCard) -> None:
-    """The sentences: why, since when, and what false alarms were promised."""
+    """The sentences: why, where, since when, and what false alarms were promised."""
     incident = card.incident
     for sentence in incident.evidence:
-        st.markdown(f":material/troubleshoot: {plain(short(sentence, 300))}")
+        st.markdown(f":material/troubleshoot: Why: {plain(short(sentence, 300))}")
+    if incident.place:
+        st.markdown(f":material/location_on: Where in the image: **{plain(short(incident.place, 60))}**.")
     how = f"It came {SHAPES[incident.shape]}. " if incident.shape in SHAPES else ""
     since, alarm = _named(incident.since_image_id, card.since), _named(incident.alarm_image_id, card.alarm)
     model = f"{incident.after_images:,} images of version {incident.version}"
@@ -140,13 +146,21 @@ def _why(card: IncidentCard) -> None:
         st.markdown(f":material/verified: Promised: {promise} (test: {plain(short(incident.test, 40))}).")
 
 
-def _decision(card: IncidentCard) -> None:
-    here, incident = sources(), card.incident
-    words = decided(here.ledger, card, line_config(here.lines, incident.line))
-    st.info(plain(words), icon=":material/gavel:")
+@st.fragment(run_every=5)
+def _decision(incident: DriftIncident) -> None:
+    """What was decided; while it waits for images, these are counted."""
+    here = sources()
+    with in_words():
+        words = decided(here.ledger, incident_card(here.ledger, incident), line_config(here.lines, incident.line))
+        st.info(plain(words), icon=":material/gavel:")
+
+
+def _links(line: str) -> None:
     with st.container(horizontal=True):
-        st.page_link("pages/review.py", label="Flagged parts", icon=":material/rate_review:", query_params=_line(card))
-        st.page_link("pages/models.py", label="Models", icon=":material/inventory_2:", query_params=_line(card))
+        st.page_link(
+            "pages/review.py", label="Flagged parts", icon=":material/rate_review:", query_params={"line": line}
+        )
+        st.page_link("pages/models.py", label="Models", icon=":material/inventory_2:", query_params={"line": line})
 
 
 def _pair(card: IncidentCard) -> None:
@@ -157,9 +171,10 @@ def _pair(card: IncidentCard) -> None:
         if incident.before_image_id is None:
             st.info("Which image was the last one before it is not known.", icon=":material/image_not_supported:")
         else:
-            _picture(_shown(card.before), f"before: {short(incident.before_image_id, 40)}")
+            _picture(_as_it_was(card.before), f"before: {short(incident.before_image_id, 40)}")
     with after:
-        _picture(_after(card), f"after: {short(incident.alarm_image_id, 40)}")
+        image_id, shown = _after(card)
+        _picture(shown, f"after: {short(image_id, 40)}")
     where = drift_map_of(incident)
     if where is None:
         st.caption("Where in the image it changed is not known: this incident has no drift map.")
@@ -167,20 +182,22 @@ def _pair(card: IncidentCard) -> None:
         _legend(limit_of(where))
 
 
-def _after(card: IncidentCard) -> Shown:
+def _after(card: IncidentCard) -> tuple[str, Shown]:
     """The alarm image; the first one after the change where that picture is gone."""
-    alarm = _shown(card.alarm, card)
-    since = alarm if alarm.jpeg is not None else _shown(card.since, card)
-    return since if since.jpeg is not None else alarm
+    incident, where = card.incident, drift_map_of(card.incident)
+    alarm, since = _with_map(card.alarm, where), _with_map(card.since, where)
+    if alarm.jpeg is None and since.jpeg is not None:
+        return incident.since_image_id, since
+    return incident.alarm_image_id, alarm
 
 
-def _shown(verdict: Verdict | None, card: IncidentCard | None = None) -> Shown:
-    """The picture of a judged image, with the drift map of an incident over it where one is given."""
-    if verdict is None:
-        return Shown(None, "This image is not in the ledger.")
-    where = None if card is None else drift_map_of(card.incident)
-    if where is None:
-        return framed(verdict.image_key, None)
+def _as_it_was(verdict: Verdict | None) -> Shown:
+    return Shown(None, NOT_IN_LEDGER) if verdict is None else framed(verdict.image_key, None)
+
+
+def _with_map(verdict: Verdict | None, where: DriftMap | None) -> Shown:
+    if verdict is None or where is None:
+        return _as_it_was(verdict)
     return with_drift_map(verdict.image_key, where, looked_at(sources().registry, verdict.line, verdict.version))
 
 
@@ -196,9 +213,9 @@ def _legend(limit: float) -> None:
     nearer, further = (f"rgb{colour}" for colour in (NEARER, FURTHER))
     st.html(
         '<div style="display:flex;align-items:center;gap:0.6rem;font-size:0.85rem;opacity:0.8">'
-        f"<span>nearer to normal, −{limit:.0f} sd</span>"
+        f"<span>nearer to normal, −{limit:.2g} sd</span>"
         f'<span style="flex:1;height:0.7rem;border-radius:3px;background:linear-gradient(90deg,{nearer},'
-        f'transparent,{further})"></span><span>+{limit:.0f} sd, less like normal</span></div>'
+        f'transparent,{further})"></span><span>+{limit:.2g} sd, less like normal</span></div>'
     )
 
 
@@ -208,9 +225,10 @@ def _chart(card: IncidentCard) -> None:
     if around.points.empty:
         st.caption("There is no chart: no verdict around this change says what the signal was.")
         return
-    title = f"{name_of(signal)}, {'robust sd' if around.in_deviations else unit_of(signal) or 'distance'}"
-    level = (0.0, "normal") if around.in_deviations else (card.incident.reference, "normal")
-    chart = charts.signal_chart(around.points, around.marks, title=title, level=level)
+    unit = "robust sd" if around.in_deviations else unit_of(signal)
+    level = 0.0 if around.in_deviations else card.incident.reference
+    st.caption(f"{plain(name_of(signal).capitalize())}, image by image around the change")
+    chart = charts.signal_chart(around.points, around.marks, unit=unit, level=level)
     st.altair_chart(chart, width="stretch", key=f"chart {card.incident.incident_id}")
 
 
@@ -227,25 +245,22 @@ def _answers(card: IncidentCard) -> None:
 
 
 def _ask(incident: DriftIncident) -> None:
-    with (
-        st.form(f"answer {incident.incident_id}", border=False),
-        st.container(horizontal=True, vertical_alignment="bottom"),
-    ):
+    with st.form(f"answer {incident.incident_id}", border=False):
         st.text_input(
             "What do you say of it?",
             key=_note_key(incident),
             max_chars=1000,
             placeholder="Reason, for the audit trail: new material from Monday",
-            width="stretch",
         )
-        for says, label, symbol in ANSWERS:
-            st.form_submit_button(
-                label,
-                icon=f":material/{symbol}:",
-                key=f"{says} {incident.incident_id}",
-                on_click=_answer,
-                args=(incident, says),
-            )
+        with st.container(horizontal=True):
+            for says, label, symbol in ANSWERS:
+                st.form_submit_button(
+                    label,
+                    icon=f":material/{symbol}:",
+                    key=f"{says} {incident.incident_id}",
+                    on_click=_answer,
+                    args=(incident, says),
+                )
 
 
 def _answer(incident: DriftIncident, says: str) -> None:
@@ -286,10 +301,6 @@ def _named(image_id: str, verdict: Verdict | None) -> str:
 
 def _note_key(incident: DriftIncident) -> str:
     return f"note {incident.incident_id}"
-
-
-def _line(card: IncidentCard) -> dict[str, str]:
-    return {"line": card.incident.line}
 
 
 if __name__ == "__main__":
