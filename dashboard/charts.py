@@ -4,6 +4,7 @@ Both charts share the time axis by taking the same `span`, so that the drift mom
 """
 
 from datetime import datetime
+from typing import Literal
 
 import altair as alt
 import pandas as pd
@@ -74,19 +75,22 @@ def signal_chart(points: pd.DataFrame, marks: pd.DataFrame, *, unit: str, level:
     dots = base.mark_circle(size=20, opacity=0.45).encode(y=_height("shown", unit), tooltip=tooltip)
     running = base.mark_line(strokeWidth=2.5).encode(y=_height("running", unit))
     moments = alt.Chart(_painted(marks)).encode(x=image, color=_painted_by())
-    name = moments.encode(text="words:N", y=alt.value(-3))
     layers: list[Layer] = [
         _level(level, NORMAL, "normal"),
         alt.layer(dots, running),
         moments.mark_rule(strokeWidth=2, strokeDash=[6, 3]),
-        *(
-            name.transform_filter(f"{sign}(datum.kind == 'change')").mark_text(
-                align=align, baseline="bottom", dx=dx, fontSize=12, fontWeight="bold"
-            )
-            for sign, align, dx in (("", "right", 2), ("!", "left", -2))
-        ),
+        _moment(moments, "datum.kind == 'change'", "right"),
+        _moment(moments, "datum.kind != 'change'", "left"),
     ]
     return _joined(layers, height_px=280 if several else 240, top_px=20)
+
+
+def _moment(moments: alt.Chart, which: str, align: Literal["left", "right"]) -> alt.Chart:
+    """The words of moments above the plot, on one side of their rules."""
+    chosen = moments.transform_filter(which).encode(text="words:N", y=alt.value(-3))
+    dx = 2 if align == "right" else -2
+    drawn: alt.Chart = chosen.mark_text(align=align, baseline="bottom", dx=dx, fontSize=12, fontWeight="bold")
+    return drawn
 
 
 def _joined(layers: list[Layer], *, height_px: int, top_px: int) -> alt.LayerChart:

@@ -34,8 +34,8 @@ def reference(mean: float, rng: np.random.Generator) -> DriftReference:
     return DriftReference(**columns, regions=tuple(each.regions for each in normal))
 
 
-def tell_of_drift(here: Installation, *, now: float) -> None:
-    """Everything of the line until `now`."""
+def tell_of_drift(here: Installation, *, now: float, pictures: bool = True) -> None:
+    """Everything of the line until `now`; the `pictures` before and after each change take a second or two."""
     rng = np.random.default_rng(5)
     start = now - IMAGES / RATE
     publish(here, LINE, reference=reference(110.0, rng))
@@ -43,7 +43,7 @@ def tell_of_drift(here: Installation, *, now: float) -> None:
     here.registry.promote(LINE, 1)
     here.registry.promote(LINE, 2)
     pictured = {image for change, alarm in NOTICED.items() for image in (change - 1, change, alarm)}
-    keys = {number: _picture(here, number, at=now) for number in sorted(pictured)}
+    keys = {number: _picture(here, number, at=now) for number in sorted(pictured) if pictures}
     lived = [_lived(number, start + number / RATE, keys.get(number), rng) for number in range(IMAGES)]
     here.ledger.record([serving(LINE, 1, at=start - 1), serving(LINE, 2, at=start + SWAP / RATE)])
     here.ledger.record(lived)
