@@ -119,9 +119,10 @@ def _incident(incident: DriftIncident) -> None:
 
 def _figures(incident: DriftIncident) -> None:
     signal = incident.signal
+    unit = f", {unit_of(signal)}" if unit_of(signal) == "grey levels" else ""
     with st.container(horizontal=True):
         st.metric(
-            plain(f"{name_of(signal)}, {unit_of(signal)}"),
+            plain(name_of(signal) + unit),
             f"{quantity(signal, incident.reference)} → {quantity(signal, incident.observed)}",
             f"{incident.effect:+.1f} robust sd",
             delta_color="off",
