@@ -4,6 +4,7 @@ Both charts share the time axis by taking the same `span`, so that the drift mom
 """
 
 from datetime import datetime
+from typing import Literal
 
 import altair as alt
 import pandas as pd
@@ -12,7 +13,7 @@ FLAGGED = "#ea580c"
 THRESHOLD = "#dc2626"
 NORMAL = "#9ca3af"
 VERSION_COLOURS = ("#3b82f6", "#14b8a6", "#a855f7", "#d4a106", "#ec4899", "#84a016")
-MARK_COLOURS = {"drift": "#ea580c", "swap": "#16a34a", "refused": "#dc2626"}
+MARK_COLOURS = {"drift": "#ea580c", "swap": "#16a34a", "refused": "#dc2626", "change": "#6b7280"}
 LANES = 3
 _AXIS_PX = 46
 _NAME_PX = 66
@@ -59,6 +60,37 @@ def bulk_chart(points: pd.DataFrame, marks: pd.DataFrame, *, span: Span) -> alt.
     running = base.mark_line(strokeWidth=2.5).encode(y=_height("bulk_running", "bulk, robust sd"))
     layers: list[Layer] = [_level(0.0, NORMAL, "normal"), alt.layer(dots, running), _rules(marks, span)]
     return _joined(layers, height_px=210, top_px=4)
+
+
+def signal_chart(points: pd.DataFrame, marks: pd.DataFrame, *, unit: str, level: float) -> alt.LayerChart:
+    """A signal image by image around its change, its running median, and the `level` of the model's normal images across.
+
+    Tables as in `around.SignalAround`. The words of the change stand before its rule, those of the alarm behind.
+    """
+    image = alt.X("image:Q", title="images before and after the alarm", scale=alt.Scale(nice=False, padding=8))
+    several = points["version"].nunique() > 1
+    base = alt.Chart(points).encode(x=image, color=_version(points, legend=several))
+    tooltip = [alt.Tooltip("image_id:N", title="image"), alt.Tooltip("value:Q", format=".4g")]
+    tooltip += [alt.Tooltip("z:Q", title="robust sd", format="+.1f"), alt.Tooltip("version:N"), _when()]
+    dots = base.mark_circle(size=20, opacity=0.45).encode(y=_height("shown", unit), tooltip=tooltip)
+    running = base.mark_line(strokeWidth=2.5).encode(y=_height("running", unit))
+    moments = alt.Chart(_painted(marks)).encode(x=image, color=_painted_by())
+    layers: list[Layer] = [
+        _level(level, NORMAL, "normal"),
+        alt.layer(dots, running),
+        moments.mark_rule(strokeWidth=2, strokeDash=[6, 3]),
+        _moment(moments, "datum.kind == 'change'", "right"),
+        _moment(moments, "datum.kind != 'change'", "left"),
+    ]
+    return _joined(layers, height_px=280 if several else 240, top_px=20)
+
+
+def _moment(moments: alt.Chart, which: str, align: Literal["left", "right"]) -> alt.Chart:
+    """The words of moments above the plot, on one side of their rules."""
+    chosen = moments.transform_filter(which).encode(text="words:N", y=alt.value(-3))
+    dx = 2 if align == "right" else -2
+    drawn: alt.Chart = chosen.mark_text(align=align, baseline="bottom", dx=dx, fontSize=12, fontWeight="bold")
+    return drawn
 
 
 def _joined(layers: list[Layer], *, height_px: int, top_px: int) -> alt.LayerChart:

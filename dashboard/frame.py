@@ -15,6 +15,7 @@ from dashboard.sources import in_words
 PAGES = {
     "lines": ("Lines", ":material/grid_view:"),
     "live": ("Live", ":material/monitoring:"),
+    "drift": ("Drift", ":material/troubleshoot:"),
     "review": ("Review", ":material/rate_review:"),
     "models": ("Models", ":material/inventory_2:"),
 }

@@ -34,13 +34,13 @@ class Shown:
 
 def thumbnail(store: ObjectStore, key: str, *, side_px: int = THUMBNAIL_PX) -> bytes:
     """The picture `key` as a JPEG, its longer side at most `side_px`; raises NotFound, ImageError or Unavailable."""
-    return _jpeg(_small(_read(store, key), side_px))
+    return jpeg_of(small_picture(store, key, side_px))
 
 
 def framed(store: ObjectStore, key: str, box: Box | None, *, side_px: int = LARGE_PX) -> bytes:
     """The picture `key` with a frame around `box` (left, top, right, bottom in shares of it); raises as `thumbnail`."""
-    small = _small(_read(store, key), side_px)
-    return _jpeg(small if box is None else _with_frame(small, box))
+    small = small_picture(store, key, side_px)
+    return jpeg_of(small if box is None else _with_frame(small, box))
 
 
 def crop(store: ObjectStore, key: str, box: Box, *, side_px: int = CROP_PX) -> bytes:
@@ -51,7 +51,23 @@ def crop(store: ObjectStore, key: str, box: Box, *, side_px: int = CROP_PX) -> b
     part = picture.crop(
         (round(around[0] * width), round(around[1] * height), round(around[2] * width), round(around[3] * height))
     )
-    return _jpeg(_with_frame(ImageOps.contain(part, (side_px, side_px), Picture.Resampling.BICUBIC), inside))
+    return jpeg_of(_with_frame(ImageOps.contain(part, (side_px, side_px), Picture.Resampling.BICUBIC), inside))
+
+
+def small_picture(store: ObjectStore, key: str, side_px: int) -> Picture.Image:
+    """The picture `key`, its longer side at most `side_px`; never larger than it was: pixels are not invented where a
+    person is to judge them. Raises as `thumbnail`.
+    """
+    small = _read(store, key)
+    small.thumbnail((side_px, side_px), Picture.Resampling.LANCZOS)
+    return small
+
+
+def jpeg_of(picture: Picture.Image) -> bytes:
+    """A picture as the bytes of a JPEG."""
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=88)
+    return out.getvalue()
 
 
 def shown(make: Callable[[], bytes]) -> Shown:
@@ -68,19 +84,6 @@ def shown(make: Callable[[], bytes]) -> Shown:
 
 def _read(store: ObjectStore, key: str) -> Picture.Image:
     return Picture.fromarray(decode(store.get(key), max_pixels=MAX_PIXELS))
-
-
-def _jpeg(picture: Picture.Image) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, "JPEG", quality=88)
-    return out.getvalue()
-
-
-def _small(picture: Picture.Image, side_px: int) -> Picture.Image:
-    """Never larger than it was: pixels are not invented where a person is to judge them."""
-    small = picture.copy()
-    small.thumbnail((side_px, side_px), Picture.Resampling.LANCZOS)
-    return small
 
 
 def _with_frame(picture: Picture.Image, box: Box) -> Picture.Image:

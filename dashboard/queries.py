@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from dashboard.signals import robust_z
 from dashboard.words import short
 from detectors.errors import DriftlineError
 from detectors.manifest import DriftReference
@@ -214,14 +215,10 @@ def _state(summary: LineSummary, seen_s: float | None) -> LineState:
 
 
 def _bulk_z(table: pd.DataFrame, references: Mapping[int, DriftReference]) -> pd.Series:
-    """Same centre and spread as the drift watch: median, and the larger of MAD x 1.4826 and IQR / 1.349."""
     z = pd.Series(np.nan, index=table.index, dtype="float64")
     for version, reference in references.items():
-        low, centre, high = np.percentile(reference.bulk, [25, 50, 75])
-        mad = np.median(np.abs(np.asarray(reference.bulk) - centre))
-        spread = max(1.4826 * mad, (high - low) / 1.349, 0.01 * max(abs(centre), 1e-3))
         mine = table["version"] == version
-        z[mine] = (table["bulk"][mine] - centre) / spread
+        z[mine] = robust_z(table["bulk"][mine].to_list(), reference, "bulk")
     return z
 
 

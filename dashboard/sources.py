@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
-from dashboard import pictures
+from dashboard import drift_map, pictures
+from dashboard.drift_map import DriftMap
 from dashboard.pictures import Box, Shown
 from dashboard.words import plain
 from detectors.errors import DriftlineError, Unavailable
@@ -69,6 +70,11 @@ def crop(key: str, box: Box) -> Shown:
     return pictures.shown(lambda: _crop(_settings().store, key, box))
 
 
+def with_drift_map(key: str, where: DriftMap, crop: Box) -> Shown:
+    """`drift_map.with_drift_map` of the picture `key`, remembered."""
+    return pictures.shown(lambda: _with_drift_map(_settings().store, key, where, crop))
+
+
 @contextmanager
 def in_words() -> Iterator[None]:
     """What goes wrong on purpose is said on the page, in words; the rest is a fault of ours and shows as one."""
@@ -108,6 +114,11 @@ def _framed(store_url: str, key: str, box: Box | None) -> bytes:
 @st.cache_data(max_entries=PICTURES_REMEMBERED, show_spinner=False)
 def _crop(store_url: str, key: str, box: Box) -> bytes:
     return pictures.crop(_store(store_url), key, box)
+
+
+@st.cache_data(max_entries=PICTURES_REMEMBERED, show_spinner=False)
+def _with_drift_map(store_url: str, key: str, where: DriftMap, crop: Box) -> bytes:
+    return drift_map.with_drift_map(_store(store_url), key, where, crop)
 
 
 def _settings() -> Settings:

@@ -46,6 +46,15 @@ def share(value: float | None) -> str:
     return f"{100 * value:.1f} %" if value < 0.1 else f"{100 * value:.0f} %"
 
 
+def certainty(value: float | None) -> str:
+    """How sure something is; never quite.
+
+    >>> certainty(0.93), certainty(1.0), certainty(None)
+    ('93 %', 'over 99 %', '–')
+    """
+    return "over 99 %" if value is not None and value >= 0.995 else share(value)
+
+
 def figure(value: float | None) -> str:
     """A figure with three significant digits; a dash where it is not known.
 

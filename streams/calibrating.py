@@ -47,7 +47,7 @@ _OF_BAD_PARTS = 0.87
 _SUSPICION_SHARE = 10.0
 _RUN_LENGTHS = (1_000.0, 10_000.0)
 _CAUTION = 2.0
-_MARGIN = 5.0
+_MARGINS = np.array([5.0, 12.0])
 
 QUIET_IMAGES = 200
 """After so many images without an alarm a change is over, or has become usual."""
@@ -110,11 +110,15 @@ class Calibration:
     def thresholds(self, run_length: float) -> Array:
         """Thresholds of all tests, `(2, W)`, for one false alarm in `run_length` images; never so low that a spike of `SPIKE` images
         could alarm. Suspicion has no slow test.
+
+        The bootstrap takes the reference's images for all that the line has; the more they hang together the fewer they are
+        worth, so it is asked for run lengths longer than the promised one.
         """
         reach_2W = np.concatenate(
             (CLIP - self.dead_zones, np.full((2, 1), 1 / SUSPICION_SPREAD - SUSPICION_DEAD_ZONE)), axis=1
         )
-        limits_2W = np.maximum(self.known.at(_CAUTION * run_length), SPIKE * reach_2W + _MARGIN)
+        caution = _CAUTION / (1 - float(np.median(self.correlation)))
+        limits_2W = np.maximum(self.known.at(caution * run_length), SPIKE * reach_2W + _MARGINS[:, None])
         limits_2W[1, -1] = np.inf
         return np.asarray(limits_2W)
 

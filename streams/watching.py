@@ -232,7 +232,7 @@ class WatchHandler:
         run_length = self._config(verdict.line).expected_run_length
         alarms: tuple[Alarm, ...] = ()
         if watch.monitor:  # nothing may fail from here on: an image that comes again must not be taken in twice
-            alarms = watch.monitor.update(verdict.image_id, verdict.signals, flagged=verdict.flagged)
+            alarms = watch.monitor.update(verdict.image_id, verdict.signals)
         opened = tuple(incident(verdict, alarm, run_length=run_length) for alarm in alarms)
         event = Judged(verdict.image_key, verdict.judged_at, opened)
         watch.remember(verdict.image_id, self._step(watch, verdict.line, event))

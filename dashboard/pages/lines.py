@@ -88,6 +88,7 @@ def _links(line: str) -> None:
     with st.container(horizontal=True):
         for file, label, icon in (
             ("live", "Live", "monitoring"),
+            ("drift", "Drift", "troubleshoot"),
             ("review", "Review", "rate_review"),
             ("models", "Models", "inventory_2"),
         ):

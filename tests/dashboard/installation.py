@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from PIL import ImageFilter
 
-from detectors.manifest import DriftReference, FeatureSpec, Golden, Manifest, Threshold
+from detectors.manifest import DriftReference, FeatureSpec, Golden, Manifest, Preprocessing, Threshold
 from detectors.objects import ObjectStore, image_key
 from detectors.registry import Registry
 from detectors.store import open_store
@@ -129,8 +129,16 @@ def collected(line: str, number: int, *, at: float) -> Collected:
     return Collected(line=line, image=image, collected_at=at)
 
 
-def publish(here: Installation, line: str, *, parent: int | None = None, request_id: str | None = None) -> int:
-    """A version whose reference has bulk 0.9 .. 1.1 (median 1.0), made by `request_id`."""
+def publish(
+    here: Installation,
+    line: str,
+    *,
+    parent: int | None = None,
+    request_id: str | None = None,
+    reference: DriftReference | None = None,
+    prepare: Preprocessing | None = None,
+) -> int:
+    """A version whose reference has bulk 0.9 .. 1.1 (median 1.0) unless another is given, made by `request_id`."""
     bulk = tuple(np.linspace(0.9, 1.1, 41).tolist())
     manifest = Manifest(
         line=line,
@@ -138,11 +146,17 @@ def publish(here: Installation, line: str, *, parent: int | None = None, request
         mode="blind",
         cause="cold_start" if parent is None else "covariate_drift",
         parameters={},
-        features=FeatureSpec(backbone="resnet18", layers=("layer2",), image_size=256, weights_sha256="00"),
+        features=FeatureSpec(
+            backbone="resnet18",
+            layers=("layer2",),
+            image_size=256,
+            weights_sha256="00",
+            prepare=prepare or Preprocessing(),
+        ),
         threshold=Threshold(
             value=2.0, false_alarm_rate=0.01, low=0.004, high=0.03, method="left-out quantile", images=120
         ),
-        reference=DriftReference(peak=bulk, bulk=bulk, mean=bulk, contrast=bulk, sharpness=bulk),
+        reference=reference or DriftReference(peak=bulk, bulk=bulk, mean=bulk, contrast=bulk, sharpness=bulk),
         golden=Golden(file="golden.png", peak=1.0, bulk=1.0, tolerance=1e-3),
         training_keys=tuple(f"images/{number}.png" for number in range(120)),
         left_out={"images/bad.png": "looks bad"},

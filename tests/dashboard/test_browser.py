@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from tests.dashboard import installation as given
+from tests.dashboard.drifted import tell_of_drift
 from tests.dashboard.installation import LINE, Installation
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -61,7 +62,8 @@ def page() -> Iterator[Page]:
 def test_every_page_opens_without_an_error(address: str, page: Page, tmp_path: Path) -> None:
     folder = Path(os.environ.get("DRIFTLINE_HOME", tmp_path)) / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
-    shown = {"": "images judged", "live": "Version 2 judges the line", "review": "waiting", "models": "Version 2"}
+    shown = {"": "images judged", "live": "Version 2 judges the line", "drift": "No change of this line is open"}
+    shown |= {"review": "waiting", "models": "Version 2"}
     for path, words in shown.items():
         page.goto(f"{address}/{path}?line={quote(LINE, safe='')}")
         page.get_by_text(words).first.wait_for()
@@ -73,13 +75,33 @@ def test_every_page_opens_without_an_error(address: str, page: Page, tmp_path: P
     page.get_by_test_id("stVegaLiteChart").locator("canvas, svg").nth(1).wait_for()
 
 
+def test_what_changed_is_told_with_pictures_and_a_chart(tmp_path: Path, page: Page) -> None:
+    here = given.installation(tmp_path / "home")
+    tell_of_drift(here, now=time.time())
+    folder = Path(os.environ.get("DRIFTLINE_HOME", tmp_path)) / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    with served(here, log=tmp_path / "streamlit.log") as address:
+        page.goto(f"{address}/drift?line={quote(LINE, safe='')}")
+        page.get_by_text("top left").wait_for()
+        page.get_by_test_id("stVegaLiteChart").locator("canvas, svg").nth(2).wait_for()
+        quiet(page)
+        assert page.get_by_test_id("stImage").count() == 6
+        page.get_by_text("The line has changed · brightness · closed").click()
+        page.get_by_text("A new model was made and put into service (version 2)").wait_for()
+        page.get_by_test_id("stVegaLiteChart").locator("canvas, svg").nth(3).wait_for()
+        quiet(page)
+        assert page.get_by_test_id("stImage").count() == 8
+        assert page.get_by_test_id("stException").count() == 0
+        page.screenshot(path=folder / "drift-told.png", full_page=True)
+
+
 def test_a_review_by_keyboard_is_in_the_ledger(here: Installation, address: str, page: Page) -> None:
     newest, following = here.ledger.flagged(LINE, limit=2)
     page.goto(f"{address}/review?line={quote(LINE, safe='')}")
     page.get_by_role("button", name="Defect").wait_for()
     quiet(page)
     assert page.get_by_text(newest.image_id).count() > 0
-    assert page.get_by_test_id("stTopNavLink").count() == 4, (
+    assert page.get_by_test_id("stTopNavLink").count() == 5, (
         "a link to a page of a fresh server comes without the frame"
     )
     page.keyboard.press("d")

@@ -7,7 +7,7 @@ import altair as alt
 import pandas as pd
 import pytest
 
-from dashboard.charts import LANES, MARK_COLOURS, VERSION_COLOURS, bulk_chart, score_chart
+from dashboard.charts import LANES, MARK_COLOURS, VERSION_COLOURS, bulk_chart, score_chart, signal_chart
 
 START = datetime(2026, 11, 23, tzinfo=UTC)
 SPAN = (START, START + timedelta(seconds=100))
@@ -107,6 +107,38 @@ def test_no_marks_draw_no_rules_and_the_tables_are_left_alone(points: pd.DataFra
     assert _rows(spec, rules) == []
     pd.testing.assert_frame_equal(points, before)
     assert isinstance(score_chart(points, marks, span=SPAN), alt.LayerChart)
+
+
+def test_a_signal_around_its_change_has_a_rule_and_a_word_for_change_and_alarm(points: pd.DataFrame) -> None:
+    around = points.assign(image=[-2, -1, 0, 1], value=1.0, z=points["bulk_z"], shown=[0.0, 1.0, 2.0, 3.0], running=1.0)
+    marks = pd.DataFrame({"image": [0.0, -1.5], "kind": ["drift", "change"], "words": ["alarm", "change"]})
+    spec = signal_chart(around, marks, unit="robust sd", level=0.5).to_dict()
+    (rules,) = [layer for layer in _leaves(spec) if _mark(layer) == "rule" and "x" in layer["encoding"]]
+    assert [(row["image"], row["words"], row["colour"]) for row in _rows(spec, rules)] == [
+        (0.0, "alarm", MARK_COLOURS["drift"]),
+        (-1.5, "change", MARK_COLOURS["change"]),
+    ]
+    (dots,) = [layer for layer in _leaves(spec) if layer["encoding"].get("y", {}).get("field") == "shown"]
+    assert [(row["image"], row["shown"]) for row in _rows(spec, dots)] == [(-2, 0.0), (-1, 1.0), (0, 2.0), (1, 3.0)]
+    assert dots["encoding"]["y"]["title"] == "robust sd"
+    levels = [_rows(spec, layer) for layer in _leaves(spec) if layer["encoding"].get("y", {}).get("field") == "level"]
+    assert {(row["level"], row["words"]) for rows in levels for row in rows} == {(0.5, "normal")}
+
+
+def test_the_versions_are_named_only_where_there_are_several(points: pd.DataFrame) -> None:
+    around = points.assign(image=[-2, -1, 0, 1], value=1.0, z=1.0, shown=1.0, running=1.0)
+    marks = pd.DataFrame({"image": [0.0], "kind": ["drift"], "words": ["alarm"]})
+
+    def legends(table: pd.DataFrame) -> list[bool]:
+        spec = signal_chart(table, marks, unit="share", level=0.0).to_dict()
+        return [layer["encoding"]["color"]["legend"] is not None for layer in _leaves(spec) if _versions(layer)]
+
+    assert all(legends(around))
+    assert not any(legends(around[around["version"] == 1]))
+
+
+def _versions(layer: dict[str, Any]) -> bool:
+    return bool(layer["encoding"].get("color", {}).get("field") == "version")
 
 
 def _leaves(spec: dict[str, Any], data: dict[str, Any] | None = None) -> list[dict[str, Any]]:

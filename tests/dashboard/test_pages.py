@@ -2,18 +2,26 @@
 
 import shutil
 import time
+from datetime import UTC
 from pathlib import Path
 
 import msgspec
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboard.incidents import answers_to
+from dashboard.words import clock, plain
+from streams import actions
 from streams.messages import ModelAlert
+from tests.dashboard import drifted
 from tests.dashboard import installation as given
 from tests.dashboard.installation import COLLECTING, LINE, Installation
 
 APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
-PAGES = ("pages/lines.py", "pages/live.py", "pages/review.py", "pages/models.py")
+PAGES = ("pages/lines.py", "pages/live.py", "pages/drift.py", "pages/review.py", "pages/models.py")
+ANSWERED = pytest.mark.skipif(
+    not hasattr(actions, "answer_incident"), reason="streams.actions.answer_incident is not merged yet"
+)
 MARKUP = "<b>lot</b> **7** :red[x] $a$"
 
 
@@ -141,6 +149,114 @@ class TestLive:
             [ModelAlert(line=LINE, version=3, serving=2, reason="digest differs", raised_at=time.time())]
         )
         assert "Version 3 was refused" in opened("pages/live.py", line=LINE).error[0].value
+
+
+class TestDrift:
+    def test_open_incidents_with_evidence_pictures_chart_and_decision(self, here: Installation) -> None:
+        drifted.tell_of_drift(here, now=time.time())
+        app = opened("pages/drift.py", line=LINE)
+        titles = [header.value.split("] ", 1)[1] for header in app.subheader if "material" in header.value]
+        assert titles == ["The line has changed", "Many more bad parts than usual", "The line has changed"]
+        said = words(app).replace("\\", "")
+        for each in (
+            "open again", "growing", "top left", "126 → 114", "-4.1 robust sd", "how sure: 97 %", "It came little by little",
+            "Since image part-220", "noticed at image part-226", "after 76 images of version 2",
+            "median of bulk@r1c1 moved by +9.2 sd over 7 images", "at most one false alarm in 10,000 images",
+            "It waits for images to learn from: 31 of 60", "take defects for normal",
+        ):  # fmt: skip
+            assert each in said, each
+        assert len(app.get("image")) == 6
+        assert len(app.get("vega_lite_chart")) == 3
+        assert [each.label for each in app.expander] == [
+            "The line has changed · brightness · closed " + self._closed(here)
+        ]
+
+    def test_a_line_that_never_changed(self, here: Installation) -> None:
+        here.ledger.record([given.verdict(LINE, 1, at=time.time())])
+        assert "has not changed" in words(opened("pages/drift.py", line=LINE))
+
+    def test_an_old_incident_without_images_map_and_evidence_is_words(self, here: Installation) -> None:
+        here.ledger.record([given.verdict(LINE, 1, at=time.time())])
+        here.ledger.record([drifted.old_incident(at=time.time(), shape="", signal=MARKUP, kind=MARKUP)])
+        app = opened("pages/drift.py", line=LINE)
+        said = words(app).replace("\\", "")
+        assert "the last one before it is not known" in said
+        assert "not in the ledger" in said
+        assert "has no drift map" in said
+        assert "how sure: –" in said
+        assert "no chart" in said
+        assert "<b>lot" not in "".join(header.value for header in app.subheader)
+
+    def test_pictures_gone_from_the_store_are_words(self, here: Installation, tmp_path: Path) -> None:
+        drifted.tell_of_drift(here, now=time.time(), pictures=False)
+        app = opened("pages/drift.py", line=LINE)
+        gone = [each for each in app.warning if "no longer in the object store" in each.value.replace("\\", "")]
+        assert len(gone) == 6
+
+    def test_the_first_image_after_the_change_stands_in_for_the_alarm(self, here: Installation, tmp_path: Path) -> None:
+        drifted.tell_of_drift(here, now=time.time())
+        alarm = here.ledger.verdict(LINE, "part-408")
+        assert alarm is not None
+        (tmp_path / "objects" / alarm.image_key).unlink()
+        app = opened("pages/drift.py", line=LINE)
+        assert len(app.get("image")) == 6
+        assert [image.proto.imgs[0].caption for image in app.get("image")][1] == "after\\: part\\-360"
+
+    def test_deciding_needs_a_reason(self, here: Installation) -> None:
+        here.ledger.record([given.verdict(LINE, 20, at=time.time()), drifted.old_incident(at=time.time())])
+        app = opened("pages/drift.py", line=LINE)
+        app.button(key="expected old").click().run()
+        assert "give a reason" in words(app)
+        assert here.ledger.audit() == []
+
+    def test_one_that_is_over_is_not_asked_about(self, here: Installation) -> None:
+        closed = drifted.old_incident(at=time.time(), state="closed")
+        here.ledger.record([given.verdict(LINE, 20, at=time.time()), closed])
+        app = opened("pages/drift.py", line=LINE)
+        assert "No change of this line is open" in words(app)
+        assert app.button == []
+
+    @ANSWERED
+    @pytest.mark.parametrize(
+        ("says", "note", "shown"),
+        [
+            ("acknowledged", "", "has seen it"),
+            ("expected", MARKUP, "it is the new normal, learn it"),
+            ("ignored", "lamp was cleaned", "explained, do not learn"),
+        ],
+    )
+    def test_an_answer_is_in_the_ledger_before_the_page_says_so(
+        self, here: Installation, says: str, note: str, shown: str
+    ) -> None:
+        here.ledger.record([given.verdict(LINE, 20, at=time.time()), drifted.old_incident(at=time.time())])
+        app = opened("pages/drift.py", line=LINE)
+        app.text_input(key="note old").input(note)
+        app.button(key=f"{says} old").click().run()
+        assert not app.exception
+        (answer,) = answers_to(here.ledger, drifted.old_incident(at=0.0))
+        assert (answer.says, answer.note) == (says, note)
+        said = words(app).replace("\\", "")
+        assert f"Saved: {shown}." in said
+        assert f"{answer.by}: {shown}" in said
+        assert app.text_input(key="note old").value == ""
+        assert "<b>lot" not in words(app)
+
+    @ANSWERED
+    def test_what_the_action_refuses_is_said_and_the_reason_kept(
+        self, here: Installation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        here.ledger.record([given.verdict(LINE, 20, at=time.time()), drifted.old_incident(at=time.time())])
+        monkeypatch.setattr("dashboard.sources.person", lambda: actions.Actor("ana", "reviewer"))
+        app = opened("pages/drift.py", line=LINE)
+        app.text_input(key="note old").input("new lamps")
+        app.button(key="ignored old").click().run()
+        assert "Not saved: ana is a reviewer" in words(app).replace("\\", "")
+        assert app.text_input(key="note old").value == "new lamps"
+        assert answers_to(here.ledger, drifted.old_incident(at=0.0)) == ()
+
+    def _closed(self, here: Installation) -> str:
+        (incident,) = [each for each in here.ledger.incidents(LINE) if each.state == "closed"]
+        return plain(clock(incident.at, UTC, today=time.time()))
 
 
 class TestReview:

@@ -119,15 +119,15 @@ class TestTables:
         assert table["bulk_z"].isna().all()
 
     def test_bulk_is_in_robust_deviations_of_the_versions_own_reference(self) -> None:
-        values = (1.0, 2.0, 3.0, 4.0, 5.0)  # median 3, MAD 1, IQR 2: sd = max(1.4826, 2 / 1.349) = 1.4826
+        values = (1.0, 2.0, 3.0, 4.0, 5.0)  # median 3, quartiles 2 and 4: sd = 1 / 0.6745
         reference = DriftReference(peak=values, bulk=values, mean=values, contrast=values, sharpness=values)
         verdicts = [
             given.verdict(LINE, i, at=NOW + i, version=1 + i // 3, bulk=bulk)
             for i, bulk in enumerate([3.0, 6.0, 0.0, 9.0])
         ]
         table = verdict_table(verdicts, {1: reference})
-        assert table["bulk_z"].tolist()[:3] == pytest.approx([0.0, 3 / 1.4826, -3 / 1.4826])
-        assert table["bulk_running"].tolist()[:3] == pytest.approx([0.0, 1.5 / 1.4826, 0.0])
+        assert table["bulk_z"].tolist()[:3] == pytest.approx([0.0, 3 * 0.6745, -3 * 0.6745])
+        assert table["bulk_running"].tolist()[:3] == pytest.approx([0.0, 1.5 * 0.6745, 0.0])
         assert table["bulk_z"].isna().tolist() == [False, False, False, True]
 
     def test_references_of_versions_that_are_gone_are_absent(self, here: Installation) -> None:
@@ -168,6 +168,11 @@ class TestTables:
         opened = given.incident(LINE, at=NOW - 7)
         grown = msgspec.structs.replace(opened, state="growing", sequence=1, at=NOW)
         here.ledger.record([given.verdict(LINE, 20, at=NOW - 7), opened, grown])
+        assert [(alarm.at, alarm.closed_at) for alarm in alarms(here.ledger, LINE)] == [(NOW - 7, None)]
+
+    @pytest.mark.parametrize("state", ["growing", "reopened"])
+    def test_an_alarm_that_goes_on_is_not_closed(self, here: Installation, state: str) -> None:
+        here.ledger.record([given.verdict(LINE, 20, at=NOW - 7), given.incident(LINE, at=NOW, state=state)])
         assert [(alarm.at, alarm.closed_at) for alarm in alarms(here.ledger, LINE)] == [(NOW - 7, None)]
 
     def test_the_span_holds_every_image(self) -> None:

@@ -12,7 +12,7 @@ from detectors.manifest import DriftReference
 from detectors.maps import REGIONS
 from streams.alarms import Alarm
 from streams.bootstrap import Array
-from streams.calibrating import FLAG_SPREAD, USUAL_FLAGS, Scale
+from streams.calibrating import SUSPICION_SPREAD, Scale
 from streams.classifying import place_of
 from streams.drift import CONFIRMED_AFTER, FAULTY, LineMonitor
 from streams.messages import Signals, Verdict
@@ -44,15 +44,9 @@ def signals_of(row: Array) -> Signals:
     return msgspec.convert(dict(zip(SIGNALS, row.tolist(), strict=True)), Signals)
 
 
-def alarms(
-    monitor: LineMonitor, table: Array, *, flags: NDArray[np.bool_] | None = None, first: int = 0
-) -> list[Alarm]:
+def alarms(monitor: LineMonitor, table: Array, *, first: int = 0) -> list[Alarm]:
     """Every alarm that a table of signals raises."""
-    return [
-        alarm
-        for n, row in enumerate(table)
-        for alarm in monitor.update(str(first + n), signals_of(row), flagged=bool(flags is not None and flags[n]))
-    ]
+    return [alarm for n, row in enumerate(table) for alarm in monitor.update(str(first + n), signals_of(row))]
 
 
 def moved(**shifts: float) -> Array:
@@ -123,7 +117,7 @@ def test_a_surge_of_defects_is_one() -> None:
         watcher = watch(seed)
         bad = np.concatenate((rng.random(280) < 0.03, rng.random(160) < 0.25))
         table = parts(rng, 440) + UNITS * np.outer(bad, moved(peak=8.0, bulk=1.0))
-        raised = alarms(watcher, table, flags=bad)
+        raised = alarms(watcher, table)
         assert {alarm.kind for alarm in raised} == {"defect_surge"}
         assert int(raised[0].alarm_image_id) >= 280
 
@@ -137,12 +131,15 @@ def test_an_alarm_speaks_in_the_signals_own_units() -> None:
     assert first.observed - first.reference == pytest.approx(8, abs=4)
 
 
-def test_the_flag_rate_is_reported_as_a_rate() -> None:
+def test_a_surge_is_told_by_how_suspicious_images_are() -> None:
     rng = np.random.default_rng(2)
-    first, *_ = alarms(watch(2), parts(rng, 200), flags=rng.random(200) < 0.4)
-    assert (first.kind, first.signal, first.reference) == ("defect_surge", "flagged", USUAL_FLAGS)
-    assert first.observed == pytest.approx(0.4, abs=0.25)
-    assert first.effect == pytest.approx((first.observed - USUAL_FLAGS) / FLAG_SPREAD)
+    bad = rng.random(300) < 0.3
+    watcher = watch(2)
+    first, *_ = alarms(watcher, parts(rng, 300) + UNITS * np.outer(bad, moved(peak=2.5)))
+    usual = watcher.calibration.suspicion
+    assert (first.kind, first.signal, first.reference) == ("defect_surge", "suspicion", usual)
+    assert usual < first.observed < 1
+    assert first.effect == pytest.approx((first.observed - usual) / SUSPICION_SPREAD)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +168,7 @@ def test_what_is_not_finite_is_counted_and_never_fed(poison: float) -> None:
     watcher = watch(3)
     before = watcher.state
     sick = Signals(peak=poison, bulk=3.0, mean=120.0, contrast=30.0, sharpness=9.0)
-    assert watcher.update("sick", sick, flagged=False) == ()
+    assert watcher.update("sick", sick) == ()
     assert watcher.rejected == 1
     assert (watcher.state.means, watcher.state.sums) == (before.means, before.sums)
     assert alarms(watcher, parts(rng, 40, shift=moved(bulk=3.0))), "still hears after a poisoned image"
@@ -180,7 +177,7 @@ def test_what_is_not_finite_is_counted_and_never_fed(poison: float) -> None:
 def test_a_finite_but_absurd_value_is_one_outlier() -> None:
     rng = np.random.default_rng(3)
     watcher = watch(3)
-    assert watcher.update("absurd", signals_of(np.full(5, 1e300)), flagged=False) == ()
+    assert watcher.update("absurd", signals_of(np.full(5, 1e300))) == ()
     assert alarms(watcher, parts(rng, 200)) == []
 
 
@@ -254,7 +251,7 @@ def test_many_verdicts_at_once_are_the_same_as_one_by_one(monitor: LineMonitor) 
     table[650, 0] = np.nan
     several = verdicts(table, rng.random(len(table)) < 0.04)
     one, two = watch(7), watch(7)
-    singly = [(each.image_id, one.update(each.image_id, each.signals, flagged=each.flagged)) for each in several]
+    singly = [(each.image_id, one.update(each.image_id, each.signals)) for each in several]
     at_once = [(each.image_id, raised) for each, raised in two.follow(several)]
     assert at_once == [(image_id, raised) for image_id, raised in singly if raised]
     assert {alarm.kind for _, raised in at_once for alarm in raised} == {"covariate_drift", "camera_fault"}
@@ -268,7 +265,7 @@ def test_drift_and_a_surge_at_once_are_told_apart_and_both_told() -> None:
         bad = np.concatenate((rng.random(200) < 0.03, rng.random(120) < 0.3))
         table = parts(rng, 320) + UNITS * np.outer(bad, moved(peak=10.0, bulk=1.0))
         table[200:] += UNITS * moved(bulk=2.5, mean=-3.0)
-        kinds = {alarm.kind for alarm in alarms(watcher, table, flags=bad)}
+        kinds = {alarm.kind for alarm in alarms(watcher, table)}
         assert kinds == {"covariate_drift", "defect_surge"}
 
 
@@ -296,8 +293,8 @@ def test_a_change_in_one_corner_is_named() -> None:
     columns = {name: tuple(getattr(each, name) for each in known) for name in SIGNALS}
     reference = DriftReference(**columns, regions=tuple(each.regions for each in known))
     watcher = LineMonitor(reference, expected_run_length=RUN_LENGTH)
-    assert not any(watcher.update(f"a{n}", each, flagged=False) for n, each in enumerate(seen(80, 0.0)))
-    raised = [alarm for n, each in enumerate(seen(40, 1.0)) for alarm in watcher.update(f"b{n}", each, flagged=False)]
+    assert not any(watcher.update(f"a{n}", each) for n, each in enumerate(seen(80, 0.0)))
+    raised = [alarm for n, each in enumerate(seen(40, 1.0)) for alarm in watcher.update(f"b{n}", each)]
     assert raised[0].kind == "covariate_drift"
     assert place_of(raised[0].where) == "top left"
     assert raised[0].evidence
