@@ -29,7 +29,8 @@ class SignalAround:
 
     `points`, oldest first: `image` (0: the alarm image, negative before), `at` (UTC), `image_id`, `version`, `value`, `z`
     (from the reference of its version), `shown` (the one that is drawn), `running` (its median over the latest images of the version).
-    Suspicion is drawn as the peaks it is made of; of the flag, `value` is the share of flagged ones among the latest images. `marks`: `image`, `kind` (change, drift), `words`.
+    Suspicion is drawn as the peaks it is made of; of the flag, `value` is the share of flagged ones among the latest images.
+    `marks`: `image`, `kind` (change, drift), `words`.
     """
 
     points: pd.DataFrame

@@ -79,7 +79,8 @@ class Process:
 @dataclass(frozen=True)
 class Charts:
     """Page-Hinkley charts side by side: dead zones upwards and downwards `(2, W)` (infinite: not tested that way), the images that a known
-    mean counts for `(W,)`, how large a share of the false alarms each may have, relative to the others `(W,)`, and the images without an alarm after which a change is over.
+    mean counts for `(W,)`, how large a share of the false alarms each may have, relative to the others `(W,)`, and the images without an
+    alarm after which a change is over.
     """
 
     up: Array
@@ -153,9 +154,9 @@ def alarms(z_TRW: Floats, means_RW: Floats, charts: Charts, limits_2W: Array) ->
 class Thresholds:
     """Thresholds of all tests for any run length: each as many of its own tail's lengths beyond where the tail begins.
 
-    `start` and `length`: `(2, W)`, of the tail of the largest statistic of a path (exponential beyond its start); `levels`: pairs of a run length in images and the
-    level at which all tests together alarm once in it. Between and beyond them the level goes with the logarithm of the run length, since
-    the largest of many goes so.
+    `start` and `length`: `(2, W)`, of the tail of the largest statistic of a path (exponential beyond its start); `levels`: pairs of a
+    run length in images and the level at which all tests together alarm once in it. Between and beyond them the level goes with the
+    logarithm of the run length, since the largest of many goes so.
 
     >>> known = Thresholds(np.full((2, 1), 5.0), np.full((2, 1), 2.0), ((1_000.0, 1.0), (10_000.0, 2.0)))
     >>> known.at(10_000).ravel().tolist(), known.at(100_000).ravel().tolist()

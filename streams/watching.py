@@ -14,9 +14,10 @@ import msgspec
 
 from detectors.errors import InvalidInput
 from detectors.manifest import DriftReference
+from streams.alarms import Alarm
 from streams.bus import Record
 from streams.classifying import place_of
-from streams.drift import Alarm, LineMonitor
+from streams.drift import LineMonitor
 from streams.incidents import EXPECTED, IGNORED, OPENED, ending
 from streams.ledger import Ledger
 from streams.messages import (

@@ -24,7 +24,7 @@ from dashboard.incidents import (
     on_the_line,
     state_look,
 )
-from dashboard.signals import NAMES, name_of, robust_z, unit_of, value_of
+from dashboard.signals import FLAGGED, NAMES, name_of, robust_z, unit_of, value_of
 from detectors.errors import NotFound
 from detectors.manifest import DriftReference, Preprocessing
 from detectors.maps import REGIONS
@@ -176,11 +176,11 @@ class TestDecided:
 
 class TestSignals:
     def test_every_watched_signal_has_words_a_unit_and_a_value(self) -> None:
-        assert set(NAMES) == {*NUMBERS, FLAGGED}
+        assert set(NAMES) == {*NUMBERS, FLAGGED, SUSPICION}
         verdict = given.verdict(LINE, 1, at=NOW, score=3.0, bulk=1.4)
         full = dict.fromkeys(NUMBERS, 1.0) | {"regions": tuple(map(float, range(REGIONS**2)))}
         verdict = msgspec.structs.replace(verdict, signals=msgspec.structs.replace(verdict.signals, **full))
-        for name in (*NUMBERS, FLAGGED, *FIELDS):
+        for name in (*NUMBERS, FLAGGED, SUSPICION, *FIELDS):
             assert name_of(name) != name or name in ("contrast", "sharpness", "noise")
             assert unit_of(name) in ("grey levels", "share", "distance")
             assert value_of(verdict, name) is not None

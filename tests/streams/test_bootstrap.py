@@ -15,7 +15,7 @@ NEVER = np.inf
 def one_chart(dead_zone: float, weight: float, *, quiet_images: int = 200) -> Charts:
     """One test of one signal, both ways; the slow test is left out."""
     dead = np.array([[dead_zone], [NEVER]])
-    return Charts(up=dead, down=dead, weight=np.array([weight]), quiet_images=quiet_images)
+    return Charts(up=dead, down=dead, weight=np.array([weight]), share=np.ones(1), quiet_images=quiet_images)
 
 
 def rivers_first_alarm(z: np.ndarray, *, mean: float, weight: int, delta: float, threshold: float) -> int | None:
@@ -60,7 +60,7 @@ def test_the_run_length_is_kept_by_all_charts_together() -> None:
     """Thresholds from some paths, alarms counted on others of the same process: at most what was asked for, but for chance."""
     rng = np.random.default_rng(5)
     dead = np.full((2, 6), 0.5)
-    charts = Charts(up=dead, down=dead, weight=np.full(6, 1e6), quiet_images=200)
+    charts = Charts(up=dead, down=dead, weight=np.full(6, 1e6), share=np.ones(6), quiet_images=200)
     means = np.zeros((300, 6), dtype=np.float32)
     for run_length in (1_000.0, 5_000.0):
         known = joint_thresholds(
