@@ -28,7 +28,7 @@ from dashboard.signals import FLAGGED, NAMES, name_of, robust_z, unit_of, value_
 from detectors.errors import NotFound
 from detectors.manifest import DriftReference, Preprocessing
 from detectors.maps import REGIONS
-from streams.calibrating import FIELDS, FLAGGED, NUMBERS
+from streams.calibrating import FIELDS, NUMBERS, SUSPICION
 from streams.ledger import OUTCOMES as ENDS
 from streams.messages import DriftIncident, IncidentAnswer
 from streams.settings import LineConfig
