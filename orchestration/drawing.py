@@ -61,7 +61,7 @@ class Drawing:
 def svg(drawing: Drawing) -> str:
     """The drawing as an SVG element, which is a file by itself too.
 
-    >>> svg(Drawing("a<b", 20, 10, [Words(1, 9, "hi")]))[-49:]
+    >>> svg(Drawing("a<b", 20, 10, [Words(1, 9, "hi")]))[-16:]
     '>hi</text></svg>'
     """
     size = f'width="{drawing.width}" height="{drawing.height}" viewBox="0 0 {drawing.width} {drawing.height}"'

@@ -1,5 +1,7 @@
 """A line's past, for those who go through all of it: millions of verdicts, a page at a time."""
 
+import math
+
 import msgspec
 from sqlalchemy import Connection, func, select, tuple_
 
@@ -60,7 +62,17 @@ def page_of(
 
 
 def openings(connection: Connection, line: str) -> list[tuple[float, DriftIncident]]:
-    """The incidents of a line as they stand, each with the moment it was opened, oldest first."""
+    """The incidents of a line as they stand, each with the moment it was opened, oldest first.
+
+    That is when its alarm image was judged: a row keeps the time of the message that came first, which may be that of its end.
+    """
     query = select(INCIDENTS.c.at, INCIDENTS.c.body).where(INCIDENTS.c.line == line)
-    rows = connection.execute(query.order_by(INCIDENTS.c.at, INCIDENTS.c.incident_id))
-    return [(at, decode(body, DriftIncident)) for at, body in rows]
+    rows = [(at, decode(body, DriftIncident)) for at, body in connection.execute(query)]
+    found = [(min(at, told.at, _judged_at(connection, told)), told) for at, told in rows]
+    return sorted(found, key=lambda each: (each[0], each[1].incident_id))
+
+
+def _judged_at(connection: Connection, told: DriftIncident) -> float:
+    here = (VERDICTS.c.line == told.line) & (VERDICTS.c.image_id == told.alarm_image_id)
+    at = connection.execute(select(VERDICTS.c.judged_at).where(here)).scalar()
+    return math.inf if at is None else float(at)
