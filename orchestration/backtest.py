@@ -12,7 +12,7 @@ from detectors.errors import InvalidInput, NotFound
 from detectors.manifest import DriftReference
 from orchestration.downsampling import Band, Bins
 from orchestration.moments import utc
-from streams.backtesting import Backtest, RecordedIncident, WouldAlarm, compared
+from streams.backtesting import Backtest, RecordedIncident, WouldAlarm, compared, in_turn
 from streams.calibrating import Scale
 from streams.ledger import JudgedSpan, Ledger
 from streams.messages import Verdict
@@ -148,7 +148,7 @@ class _Run:
             yield page
             self._late[span.version] += sum(each.late for each in page)
             if tracing is not None:
-                tracing.take(page)
+                tracing.take(in_turn(page))
             self._tell(len(page))
 
     def _skip(self, span: JudgedSpan, why: str) -> None:

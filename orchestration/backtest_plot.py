@@ -8,18 +8,18 @@ import numpy as np
 from detectors.errors import InvalidInput
 from orchestration.backtest import Report, Setting, Trace
 from orchestration.downsampling import Array, Band
-from orchestration.drawing import Area, Drawing, Line, Points, Words, png, svg
+from orchestration.drawing import FONT_PX, Area, Drawing, Line, Points, Words, png, svg
 from orchestration.html_report import document, table
 from orchestration.moments import utc
-from streams.backtesting import RecordedIncident, WouldAlarm
+from streams.backtesting import RecordedIncident, WouldAlarm, runs_of
 
 FORMATS = (".html", ".svg", ".png")
 KIND_COLOURS = {"covariate_drift": "#ea580c", "defect_surge": "#a855f7", "camera_fault": "#1a1f26"}
 VERSION_COLOURS = ("#0b62d6", "#14b8a6", "#d4a106", "#ec4899", "#84a016")
 RULE, THRESHOLD = "#c3c9d1", "#d1345b"
-WIDTH, LEFT, RIGHT, TOP = 1040, 150, 1020, 34
+WIDTH, LEFT, RIGHT, TOP = 1040, 180, 1020, 46
 PANEL, GAP, LANE = 170, 34, 22
-TICKS = 6
+TICKS = 5
 MARK = 3
 _GAP_BINS = 6
 
@@ -82,7 +82,8 @@ def _panel(
         return top + PANEL * (1 - min(max((value - low) / (high - low), 0.0), 1.0))
 
     shapes: Shapes = [Words(LEFT, top - 6, title), Line(((LEFT, top), (LEFT, top + PANEL), (RIGHT, top + PANEL)), RULE)]
-    shapes += [Words(LEFT - 6, y_of(value) + 4, f"{value:.3g}", right=True) for value in (low, level, high)]
+    ends = [value for value in (low, high) if abs(y_of(value) - y_of(level)) > FONT_PX]
+    shapes += [Words(LEFT - 6, y_of(value) + 4, f"{value:.3g}", right=True) for value in (level, *ends)]
     shapes.append(Line(((LEFT, y_of(level)), (RIGHT, y_of(level))), colour))
     for number, band in enumerate(bands):
         ink = VERSION_COLOURS[number % len(VERSION_COLOURS)]
@@ -102,7 +103,8 @@ def _range(bands: Sequence[Band], level: float) -> tuple[float, float]:
     if not len(lows):
         return level - 1, level + 1
     low, high = min(level, float(np.quantile(lows, 0.01))), max(level, float(np.quantile(highs, 0.99)))
-    return (low, high) if high - low > 1e-9 else (low - 1, high + 1)
+    room = 0.05 * (high - low) if high - low > 1e-9 else 1.0
+    return low - room, high + room
 
 
 def _unbroken(band: Band) -> list[Band]:
@@ -123,7 +125,7 @@ def _versions(report: Report, x_of: Callable[[float], float], bottom: int) -> Sh
     for each in report.versions:
         x = x_of(each.first_at)
         said = f"version {each.version}" + (", not run" if each.skipped else "")
-        shapes += [Line(((x, TOP - 14), (x, bottom)), RULE), Words(x + 4, TOP - 20 + 4, said)]
+        shapes += [Line(((x, TOP - 36), (x, bottom)), RULE), Words(x + 4, TOP - 26, said)]
     return shapes
 
 
@@ -160,11 +162,10 @@ def _lane_frame(name: str, top: int) -> Shapes:
 
 def _time_axis(first: float, last: float, x_of: Callable[[float], float], bottom: int) -> Shapes:
     shapes: Shapes = []
-    for at in np.linspace(first, last, TICKS) if last > first else [first]:
+    for at in np.linspace(first, last, TICKS, endpoint=False) if last > first else [first]:
         x = x_of(float(at))
-        words = utc(float(at))[: -4 if last - first > 3600 else None]
-        end = x > RIGHT - 60
-        shapes += [Line(((x, bottom), (x, bottom + 5)), RULE), Words(x, bottom + 19, words, right=end)]
+        words = utc(float(at))[: -4 if last - first > 86_400 else None]
+        shapes += [Line(((x, bottom), (x, bottom + 5)), RULE), Words(x, bottom + 19, words)]
     return shapes
 
 
@@ -191,11 +192,22 @@ def _page(report: Report, picture: Drawing) -> str:
 
 
 def _alarm_table(setting: Setting) -> str:
-    head = ("when (UTC)", "version", "kind", "signal", "effect, sd", "confidence", "place", "image", "recorded")
+    head = (
+        "when (UTC)",
+        "version",
+        "kind",
+        "signal",
+        "effect, sd",
+        "confidence",
+        "place",
+        "image",
+        "recorded",
+        "again",
+    )
     rows = [
         (utc(each.at), str(each.version), each.kind, each.signal, f"{each.effect:+.1f}", f"{each.confidence:.2f}", each.place,
-         each.image_id, each.mark or "")
-        for each in setting.alarms
+         each.image_id, each.mark or "", str(again) if again else "")
+        for each, again in runs_of(setting.alarms)
     ]  # fmt: skip
     return table(head, rows) if rows else "<p>None.</p>"
 

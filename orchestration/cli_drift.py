@@ -92,16 +92,20 @@ def _words(report: "Report") -> str:
 
 
 def _alarm_lines(report: "Report") -> list[str]:
+    """The alarms, those that only found the same change again as a number."""
+    from streams.backtesting import runs_of  # brings river, as above
+
     head = (
-        "run length", "version", "when (UTC)", "image", "kind", "signal", "effect", "sure", "place", "since image", "recorded",
+        "run length", "version", "when (UTC)", "image", "kind", "signal", "effect", "sure", "place", "since image", "recorded", "again",
     )  # fmt: skip
     rows = [
         (
             str(setting.expected_run_length), str(each.version), utc(each.at), each.image_id, each.kind, each.signal,
             f"{each.effect:+.1f} sd", f"{each.confidence:.2f}", each.place, each.since_image_id, each.mark or "",
+            f"{again:,} times" if again else "",
         )
         for setting in report.settings
-        for each in setting.alarms
+        for each, again in runs_of(setting.alarms)
     ]  # fmt: skip
     return _table("", head, rows)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from detectors.manifest import DriftReference
+from streams.calibrating import QUIET_IMAGES
 from streams.classifying import place_of
 from streams.drift import Alarm, LineMonitor
 from streams.messages import DriftIncident, Verdict
@@ -139,6 +140,24 @@ def compared(
             for each in recorded
         ],
     )
+
+
+def runs_of(alarms: Sequence[WouldAlarm]) -> list[tuple[WouldAlarm, int]]:
+    """A change that stays is found again and again: the first alarm of each, and how many more came.
+
+    Those of one kind and version belong together as long as no `QUIET_IMAGES` images lie between two of them, which is how long
+    the policy keeps an incident open.
+    """
+    runs: list[list[WouldAlarm]] = []
+    latest: dict[tuple[int, str], list[WouldAlarm]] = {}
+    for alarm in alarms:
+        run = latest.get((alarm.version, alarm.kind))
+        if run is None or alarm.after_images - run[-1].after_images > QUIET_IMAGES or alarm.mark == AS_RECORDED:
+            run = []
+            runs.append(run)
+            latest[alarm.version, alarm.kind] = run
+        run.append(alarm)
+    return [(run[0], len(run) - 1) for run in runs]
 
 
 def _would(verdict: Verdict, alarm: Alarm) -> WouldAlarm:

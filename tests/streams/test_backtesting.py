@@ -20,6 +20,7 @@ from streams.backtesting import (
     WouldAlarm,
     compared,
     in_turn,
+    runs_of,
 )
 from streams.drift import LineMonitor
 from streams.ledger import JudgedSpan, Ledger
@@ -148,6 +149,24 @@ def test_alarms_are_compared_with_what_was_recorded() -> None:
     marked, missed = compared(alarms, known, versions=[1, 2])
     assert [each.mark for each in marked] == [AS_RECORDED, CONTINUED, NEW, NEW, CONTINUED, NEW]
     assert [each.mark for each in missed] == [AS_RECORDED, MISSING, None], "version 3 was not run"
+
+
+def test_alarms_that_find_a_change_again_are_counted() -> None:
+    near = [
+        alarm(10, at=1.0),
+        alarm(15, at=2.0, kind="defect_surge"),
+        alarm(210, at=3.0),
+        alarm(411, at=4.0),
+        alarm(412, at=5.0),
+    ]
+    assert [(each.after_images, again) for each, again in runs_of(near)] == [(10, 1), (15, 0), (411, 1)]
+    own = msgspec.structs.replace(near[4], mark=AS_RECORDED)
+    assert [(each.after_images, again) for each, again in runs_of([near[3], own, alarm(413, at=6.0, version=2)])] == [
+        (411, 0),
+        (412, 0),
+        (413, 0),
+    ]
+    assert runs_of([]) == []
 
 
 def test_an_incident_that_is_closed_tells_when() -> None:
