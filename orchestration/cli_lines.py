@@ -23,7 +23,7 @@ MODES = ("blind", "trusted", "refresh")
 
 def register(driftline: click.Group) -> None:
     """Put these commands under `driftline`."""
-    for each in (camera, drift, users, retrain):
+    for each in (camera, users, retrain):
         driftline.add_command(each)
 
 
@@ -92,18 +92,6 @@ def _window(ledger: Ledger, line: str, images: int) -> tuple[str, ...]:
     if not keys:
         raise NotFound(f"line {line!r} has no images yet; send some with `driftline camera send FILES --line {line}`")
     return tuple(keys[-images:])
-
-
-@click.group()
-def drift() -> None:
-    """Drift settings against recorded verdicts."""
-
-
-@command(drift, "driftline drift backtest --line press-4/door", name="backtest")
-@click.option("--line", required=True)
-def drift_backtest(console: Console, line: str) -> Answer:
-    """Recorded verdicts under other settings (a later release)."""
-    raise NotYet(f"drift backtest of {line}: not yet; the incidents as they were are on the dashboard")
 
 
 @click.group()

@@ -62,7 +62,7 @@ def watch(settings: Settings, stop: threading.Event) -> None:
 
     ledger = Ledger.open(settings.ledger)
     handler = WatchHandler(
-        partial(_reference, Registry(open_store(settings.store))),
+        partial(drift_reference, Registry(open_store(settings.store))),
         partial(_config, settings.home),
         time.time,
         history=ledger.history,
@@ -123,7 +123,8 @@ def _work(
         worker.run(stop)
 
 
-def _reference(registry: Registry, line: str, version: int) -> DriftReference | None:
+def drift_reference(registry: Registry, line: str, version: int) -> DriftReference | None:
+    """What a version of a line is watched against; None where the version is gone or has none."""
     try:
         return registry.manifest(line, version).reference
     except NotFound:

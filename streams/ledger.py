@@ -15,7 +15,8 @@ from detectors.errors import InvalidInput
 from streams.incidents import OPENED
 from streams.ledger_engine import fault, lock_requests, open_engine, refusal
 from streams.ledger_hours import hours_of, judged_of
-from streams.ledger_rows import AuditEntry, Counts, GateResult, Hour, ImageStory, LineSummary, RequestRow
+from streams.ledger_past import JUDGED_PAGE, first_of_latest, judged_spans, openings, page_of
+from streams.ledger_rows import AuditEntry, Counts, GateResult, Hour, ImageStory, JudgedSpan, LineSummary, RequestRow
 from streams.ledger_schema import bring_up_to_date
 from streams.ledger_story import story_of
 from streams.ledger_summary import lines_in, pending_of, summary_of, unjudged
@@ -48,7 +49,9 @@ from streams.messages import (
 )
 from streams.topics import topic
 
-__all__ = ["AuditEntry", "Counts", "GateResult", "Hour", "ImageStory", "Ledger", "LineSummary", "RequestRow"]
+__all__ = [
+    "AuditEntry", "Counts", "GateResult", "Hour", "ImageStory", "JudgedSpan", "Ledger", "LineSummary", "RequestRow",
+]  # fmt: skip
 
 UNENDED = ("open", "running")
 OUTCOMES = ("promoted", "refused", "awaiting_approval", "failed", "cancelled", "switched_back")
@@ -152,6 +155,34 @@ class Ledger:
         while page:
             yield from page
             page = self._bodies(query.where(place > (page[-1].judged_at, page[-1].image_id)), Verdict)
+
+    def judged_spans(self, line: str, *, since: float = -math.inf) -> list[JudgedSpan]:
+        """What each version of a line has judged from `since` on, in the order of its first verdict there."""
+        with self.transaction(writes=False) as connection:
+            return judged_spans(connection, line, since=since)
+
+    def first_of_latest(self, line: str, images: int, *, version: int | None = None) -> float | None:
+        """When the first of the latest `images` of a line (or of a version) was judged; None where there are fewer."""
+        with self.transaction(writes=False) as connection:
+            return first_of_latest(connection, line, images, version=version)
+
+    def judged(
+        self, line: str, span: JudgedSpan, *, since: float = -math.inf, page: int = JUDGED_PAGE
+    ) -> Iterator[list[Verdict]]:
+        """The verdicts of a span, oldest first, a page at a time; without `nearest` and `heatmap_key`, to be read fast."""
+        place = (since, "")
+        while True:
+            with self.transaction(writes=False) as connection:
+                verdicts = page_of(connection, line, span, place=place, limit=page)
+            if not verdicts:
+                return
+            place = (verdicts[-1].judged_at, verdicts[-1].image_id)
+            yield verdicts
+
+    def openings(self, line: str) -> list[tuple[float, DriftIncident]]:
+        """The incidents of a line as they stand now, each with the moment it was opened, oldest first."""
+        with self.transaction(writes=False) as connection:
+            return openings(connection, line)
 
     def collected(self, line: str) -> list[Collected]:
         """Every image ever collected from a line, oldest first."""

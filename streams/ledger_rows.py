@@ -54,6 +54,16 @@ class Hour:
 
 
 @dataclass(frozen=True)
+class JudgedSpan:
+    """What a version of a line has judged: how many images, and when the first and the last of them."""
+
+    version: int
+    images: int
+    first_at: float
+    last_at: float
+
+
+@dataclass(frozen=True)
 class ImageStory:
     """All that is known of one image. `promotions`: of the version that judged it; `incidents`: those that name it."""
 
