@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from streams.bootstrap import Array
-from streams.calibrating import CLIP, SUSPICION, SUSPICION_SPREAD, Calibration
-from streams.classifying import STEP, Finding, drift_map, shape_of
+from streams.calibrating import CLIP, PEAK, SUSPICION, SUSPICION_SPREAD, Calibration, above_bulk
+from streams.classifying import STEP, Finding, Parts, drift_map, shape_of
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,27 @@ class Seen:
 
 @dataclass(frozen=True)
 class Change:
-    """The images since a change, `mean` being what was usual before it `(W,)`; `before`: the last image before it, if it is known."""
+    """The images since a change, `mean` being what was usual before it `(W,)`; `before`: the last image before it, if it is known;
+    `notes`: what should be known of the watch that found it."""
 
     calibration: Calibration
     mean: Array
     images: Sequence[Seen]
     before: Seen | None
+    notes: tuple[str, ...] = ()
 
     @property
     def z(self) -> Array:
         """Robust scores, not clipped, `(T, S)`."""
         return self.calibration.scale.standard(np.array([seen.raw for seen in self.images]))
+
+    @property
+    def parts(self) -> Parts:
+        """How suspicious the parts are."""
+        known, names = self.calibration, self.calibration.names
+        raw_TS = np.array([seen.raw for seen in self.images])
+        above_bulk_z_T = known.above_bulk.standard(above_bulk(raw_TS, names))
+        return Parts.of(known.scale.standard(raw_TS)[:, names.index(PEAK)], above_bulk_z_T, known.suspicion)
 
     @property
     def shift(self) -> Array:
@@ -88,7 +98,7 @@ class Change:
                 after_images=after_images,
                 before_image_id=None if self.before is None else self.before.image_id,
                 confidence=round(finding.confidence, 3),
-                evidence=finding.evidence,
+                evidence=(*finding.evidence, *self.notes),
                 shape=STEP if suspicious else shape_of(z_TS[:, watched]),
                 where=drift_map(names, z_TS),
             )

@@ -26,6 +26,8 @@ BAD_PARTS = 0.03
 SUSPICION_SPREAD = 0.25
 SUSPICION_DEAD_ZONE = 0.03 / SUSPICION_SPREAD
 SUSPICION_WEIGHT = 400
+SHORT = 200
+"""A reference of fewer images makes the watch wider, and the watch says so."""
 SPIKE = 5
 """So many images in a row may be anything without an alarm, but for a camera that shows nothing."""
 
@@ -44,10 +46,10 @@ _FLOORS = {
 _QUARTILE, _DECILE = 0.6745, 1.2816
 _BAD_PART_SHIFT = {PEAK: CLIP, OVER: CLIP, BULK: 1.0}
 _OF_BAD_PARTS = 0.87
-_SUSPICION_SHARE = 10.0
+_SUSPICION_SHARE = 25.0
 _RUN_LENGTHS = (1_000.0, 10_000.0)
 _CAUTION = 2.0
-_MARGINS = np.array([5.0, 12.0])
+_MARGINS = np.array([6.5, 12.0])
 
 QUIET_IMAGES = 200
 """After so many images without an alarm a change is over, or has become usual."""
@@ -95,7 +97,7 @@ class Calibration:
 
     `prime`: mean of the clipped scores of the reference `(S,)`; `weight`: images that it counts for; `correlation`: of an image with the
     one before it `(S,)`; `dead_zones`: of the fast and the slow test of each signal `(2, S)`;
-    `suspicion`: what is usual of it.
+    `suspicion`: what is usual of it; `above_bulk`: scale of log(peak / bulk).
     """
 
     names: tuple[str, ...]
@@ -105,19 +107,21 @@ class Calibration:
     correlation: Array
     dead_zones: Array
     suspicion: float
+    above_bulk: Scale
     known: Thresholds
 
     def thresholds(self, run_length: float) -> Array:
         """Thresholds of all tests, `(2, W)`, for one false alarm in `run_length` images; never so low that a spike of `SPIKE` images
         could alarm. Suspicion has no slow test.
 
-        The bootstrap takes the reference's images for all that the line has; the more they hang together the fewer they are
-        worth, so it is asked for run lengths longer than the promised one.
+        The bootstrap takes the reference's images for all that the line has; the more they hang together and the fewer they are, the less
+        they are worth, so it is asked for run lengths longer than the promised one.
         """
         reach_2W = np.concatenate(
             (CLIP - self.dead_zones, np.full((2, 1), 1 / SUSPICION_SPREAD - SUSPICION_DEAD_ZONE)), axis=1
         )
-        caution = _CAUTION / (1 - float(np.median(self.correlation)))
+        correlation = float(np.median(self.correlation))
+        caution = _CAUTION * (1 + SHORT * correlation / self.weight) / (1 - correlation)
         limits_2W = np.maximum(self.known.at(caution * run_length), SPIKE * reach_2W + _MARGINS[:, None])
         limits_2W[1, -1] = np.inf
         return np.asarray(limits_2W)
@@ -147,6 +151,12 @@ def suspicion(peak_z: Array | Floats) -> Array:
     [0.0, 0.0, 0.5, 1.0]
     """
     return np.asarray(np.clip((peak_z - 1) / 2, 0.0, 1.0))
+
+
+def above_bulk(values_TS: Array, names: tuple[str, ...]) -> Array:
+    """How far peaks lie above the bulk of their image, as log(peak / bulk) `(T,)`: light that changes lifts both."""
+    peak_T, bulk_T = (np.maximum(values_TS[:, names.index(name)], 1e-9) for name in (PEAK, BULK))
+    return np.asarray(np.log(peak_T / bulk_T))
 
 
 def usual_suspicion(peak_z: Array | Floats) -> Array:
@@ -211,6 +221,7 @@ def calibrate(names: tuple[str, ...], reference_NS: Array, *, seed: int, least_c
         correlation=correlation_S,
         dead_zones=dead_zones_2S,
         suspicion=float(usual_suspicion(z_NS[:, names.index(PEAK)])),
+        above_bulk=Scale.of(above_bulk(reference_NS, names)),
         known=known,
     )
 

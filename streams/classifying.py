@@ -13,15 +13,17 @@ from scipy import stats
 
 from detectors.maps import REGIONS
 from streams.bootstrap import Array
-from streams.calibrating import FIELDS, OF_PARTS, PEAK
+from streams.calibrating import FIELDS, OF_PARTS, suspicion
 
 COVARIATE, SURGE, FAULT = "covariate_drift", "defect_surge", "camera_fault"
 STEP, RAMP = "step", "ramp"
 
 _MEDIAN_ERROR = 1.25
 _MOVED, _SLIGHTLY_MOVED = 1.0, 0.5
-_BAD_TAIL, _BAD_SHARE, _BAD_SHARE_BY_CHANCE = 2.0, 0.12, 0.09
-_SURE = 0.01
+FEWEST_FOR_PARTS = 32
+_WORSE = 0.25
+"""Standard deviation of suspicion on a line without a surge (0.18 on tiles), and how sure one wants to be: about 1 in 50."""
+_SURE = 2.0
 _FEW = 8
 _STEEP = 4.0
 
@@ -35,42 +37,66 @@ class Finding:
     evidence: tuple[str, ...]
 
 
-def classify(names: tuple[str, ...], z_TS: Array, fired: str) -> Finding:
+@dataclass(frozen=True)
+class Parts:
+    """How suspicious the parts are since a change, `mean` (0 to 1), where `usual` is usual and more than `limit` is no chance."""
+
+    mean: float
+    usual: float
+    limit: float
+
+    @classmethod
+    def of(cls, peak_z_T: Array, above_bulk_z_T: Array, usual: float) -> "Parts":
+        """The parts of the images since a change, whatever the line itself did meanwhile.
+
+        Light that changes lifts the peaks of all parts, so suspicion is taken twice, and the smaller mean counts: of peaks by their own
+        median, and of peaks relative to bulk (`above_bulk_z_T`: robust scores of log(peak / bulk)). A surge lifts both, a mere change of
+        light seldom either. Few images can tell of no surge beside a change: the limit is then out of reach.
+        """
+        by_median = float(suspicion(peak_z_T - np.median(peak_z_T)).mean())
+        by_bulk = float(suspicion(above_bulk_z_T).mean())
+        images = len(peak_z_T)
+        limit = usual + _WORSE / np.sqrt(images) if images >= FEWEST_FOR_PARTS else 1.0
+        return cls(min(by_median, by_bulk), usual, float(limit))
+
+    @property
+    def got_worse(self) -> bool:
+        """Whether there are more bad parts than usual."""
+        return self.mean > self.limit
+
+    @property
+    def confidence(self) -> float:
+        """How sure that is, 0 to 1: the distance from usual in standard errors."""
+        return float(stats.norm.cdf(_SURE * (self.mean - self.usual) / max(self.limit - self.usual, 1e-9)))
+
+    @property
+    def words(self) -> str:
+        """The same for people."""
+        return f"parts are {self.mean / max(self.usual, 1e-9):.1f} times as suspicious as usual"
+
+
+def classify(names: tuple[str, ...], z_TS: Array, fired: str, parts: Parts) -> Finding:
     """The kind of a change that the signal `fired` told, from robust scores `(T, S)`, not clipped.
 
-    A change of the line moves the *median* of its signals; a surge of bad parts leaves the median where it was and
-    puts more images than the line ever had far above it. Signals of the line win where both would do: peaks rise with
-    bulk when the light changes.
+    A change of the line moves the *median* of its signals; a surge of bad parts leaves the median where it was. Signals of the line win
+    where both would do: peaks rise with bulk when the light changes.
     """
     images = len(z_TS)
     median_S = np.median(z_TS, axis=0)
     of_line = np.array([name not in OF_PARTS for name in names])
     at = int(np.argmax(np.abs(median_S) * of_line))
     moved_by, error = abs(float(median_S[at])), _MEDIAN_ERROR / np.sqrt(images)
-    bad, chance = bad_parts(z_TS[:, names.index(PEAK)])
-    surge = chance < _SURE and bad >= _BAD_SHARE * images
     needed = max(_SLIGHTLY_MOVED if fired not in OF_PARTS else _MOVED, 3 * error)
     moved = moved_by >= needed
     line_words = f"median of {names[at]} moved by {median_S[at]:+.1f} sd over {images} images"
-    part_words = f"{bad} of {images} images far above the median of their peaks"
     sure_moved = float(stats.norm.cdf((moved_by - needed / 2) / error))
-    if moved and surge:
-        return Finding((COVARIATE, SURGE), min(sure_moved, 1 - chance), (line_words, part_words))
-    if moved or (fired not in OF_PARTS and not surge):
+    if moved and parts.got_worse:
+        return Finding((COVARIATE, SURGE), min(sure_moved, parts.confidence), (line_words, parts.words))
+    if moved or (fired not in OF_PARTS and not parts.got_worse):
         return Finding((COVARIATE,), sure_moved, (line_words,))
-    words = part_words if surge else f"{fired} rose and no signal of the line moved by {needed:.1f} sd"
-    return Finding((SURGE,), max(1 - chance, 1 - sure_moved), (words,))
-
-
-def bad_parts(peak_z_T: Array) -> tuple[int, float]:
-    """How many images lie far above the median of their peaks, and the chance of so many on a line that only drifted.
-
-    Far is two of the spreads below the median, which bad parts do not widen (they lie above it).
-    """
-    median = float(np.median(peak_z_T))
-    below = (median - float(np.percentile(peak_z_T, 15.87))) if len(peak_z_T) >= _FEW else 1.0
-    bad = int((peak_z_T > median + _BAD_TAIL * max(1.0, below)).sum())
-    return bad, float(stats.binom.sf(bad - 1, len(peak_z_T), _BAD_SHARE_BY_CHANCE))
+    still = f"no signal of the line moved by {needed:.1f} sd"
+    words = (parts.words, still) if parts.got_worse else (f"{fired} rose and {still}",)
+    return Finding((SURGE,), max(parts.confidence, 1 - sure_moved), words)
 
 
 def shape_of(z_T: Array) -> str:

@@ -28,6 +28,7 @@ from streams.calibrating import (
     FIELDS,
     PEAK,
     QUIET_IMAGES,
+    SHORT,
     SUSPICION,
     SUSPICION_SPREAD,
     Calibration,
@@ -38,7 +39,7 @@ from streams.calibrating import (
     suspicion,
 )
 from streams.camera_faults import Usable
-from streams.classifying import COVARIATE, FAULT, SURGE, Finding, bad_parts, classify
+from streams.classifying import COVARIATE, FAULT, SURGE, Finding, classify
 from streams.messages import Signals, Verdict
 
 SMALLEST_REFERENCE = 10
@@ -47,8 +48,7 @@ FAULTY = 4
 CONFIRMED_AFTER = 100
 REPEATS, UNUSABLE, PAGE_HINKLEY, TAIL = "repeats", "unusable", "page_hinkley", "tail"
 
-_ASKED_AGAIN = (20, 40, 80, 160)
-_BAD_SHARE, _SURE = 0.12, 0.01
+_ASKED_AGAIN = (32, 64, 128, 256)
 _MORE_CORRELATED = 2.5
 _READ_AT_ONCE, _SHORTEST, _LONGEST = 8192, 64, 2048
 
@@ -181,7 +181,7 @@ class LineMonitor:
             raise InvalidInput(f"expected_run_length {expected_run_length}: must be 1 or more; 10000 is the default")
         self._run_length, self._seed = float(expected_run_length), seed
         self.calibration = calibration or calibrate(self.names, self._reference_NS, seed=seed)
-        self.notes: tuple[str, ...] = ()
+        self.notes = _short(self.calibration.weight)
         self._row = _Row(self.names, self.calibration.scale.centre)
         self._usable = Usable.of(self.names, self._reference_NS)
         self._judged = self.rejected = 0
@@ -190,6 +190,7 @@ class LineMonitor:
         self._repeats = 0
         self._since_alarm: int | None = None
         self._since_change: int | None = None
+        self._asks: tuple[int, ...] = ()
         self._known_mean = np.append(self.calibration.prime, 0.0)
         self._known_count = charts_of(self.calibration.dead_zones, self.calibration.weight).weight
         self._tests = PageHinkleyTests(self.calibration, self._run_length)
@@ -242,6 +243,7 @@ class LineMonitor:
         images = self._tests.skip(z_TW)
         self._judged += images
         self._armed_for += images
+        self._since_change = self._since_change and self._since_change + images
         first = max(0, images - RECENT)
         self._recent.extend(Seen(ids[at], raw_TS[at], z_TW[at]) for at in range(first, images))
         if self._since_alarm is not None:
@@ -263,8 +265,8 @@ class LineMonitor:
         images = len(raw_TS) if plain_T.all() else int(np.argmin(plain_T))
         if self._since_alarm is not None:
             images = min(images, QUIET_IMAGES - self._since_alarm - 1)
-            since = self._since_change
-            images = min([images, *(each - since - 1 for each in _ASKED_AGAIN if since is not None and each > since)])
+            if self._since_change is not None and self._asks:
+                images = min(images, max(0, self._asks[0] - self._since_change - 1))
         return images
 
     def _take(self, image_id: str, raw_S: Array) -> tuple[Alarm, ...]:
@@ -276,6 +278,7 @@ class LineMonitor:
         if fault is not None or self._unusable:
             return () if fault is None else (fault,)
         self._armed_for += 1
+        self._since_change = self._since_change and self._since_change + 1
         alarms = self._told(self._fired()) or self._asked_again()
         if alarms:
             self._note(alarms)
@@ -288,7 +291,6 @@ class LineMonitor:
     def _age(self, images: int) -> None:
         """So many more images without an alarm."""
         self._since_alarm = (self._since_alarm or 0) + images
-        self._since_change = self._since_change and self._since_change + images
         if self._since_alarm >= QUIET_IMAGES:
             self._since_alarm = self._since_change = None
 
@@ -337,7 +339,7 @@ class LineMonitor:
             self._known_count = np.maximum(self._known_count, count_W - images)
         self._since_alarm = 0
         if self._since_change is None and any(alarm.kind == COVARIATE for alarm in alarms):
-            self._since_change = images
+            self._since_change, self._asks = images, tuple(each for each in _ASKED_AGAIN if each > images)
         self._arm()
 
     def _arm(self) -> None:
@@ -369,27 +371,27 @@ class LineMonitor:
 
     def _change(self, images: int) -> Change:
         before = self._recent[-images - 1] if images < len(self._recent) else None
-        return Change(self.calibration, self._known_mean, self._last(images), before)
+        return Change(self.calibration, self._known_mean, self._last(images), before, self.notes)
 
     def _told(self, fired: list[tuple[int, int]]) -> tuple[Alarm, ...]:
         if not fired:
             return ()
         watched, images = max(fired, key=lambda each: abs(self._change(each[1]).shift[each[0]]))
         change = self._change(images)
-        finding = classify(self.names, change.z, (*self.names, SUSPICION)[watched])
+        finding = classify(self.names, change.z, (*self.names, SUSPICION)[watched], change.parts)
         return change.alarms(finding, watched, test=PAGE_HINKLEY, after_images=self._judged - 1)
 
     def _asked_again(self) -> tuple[Alarm, ...]:
         """Once a line has drifted, whether its parts got worse as well shows only with more images."""
-        if self._since_change not in _ASKED_AGAIN:
+        if self._since_change is None or not self._asks or self._since_change < self._asks[0]:
             return ()
-        images, peak = min(self._since_change, len(self._recent)), self.names.index(PEAK)
-        change = self._change(images)
-        bad, chance = bad_parts(change.z[:, peak])
-        if chance >= _SURE or bad < _BAD_SHARE * images:
+        self._asks = self._asks[1:]
+        change = self._change(min(self._since_change, len(self._recent)))
+        parts = change.parts
+        if not parts.got_worse:
             return ()
-        finding = Finding((SURGE,), 1 - chance, (f"{bad} of {images} images far above the median of their peaks",))
-        return change.alarms(finding, peak, test=TAIL, after_images=self._judged - 1)
+        finding = Finding((SURGE,), parts.confidence, (parts.words,))
+        return change.alarms(finding, self.names.index(PEAK), test=TAIL, after_images=self._judged - 1)
 
     def _confirm(self) -> None:
         """Whether the first live images hang together more than those of the reference: if so, wider thresholds."""
@@ -406,6 +408,14 @@ class LineMonitor:
         )
         self._tests = PageHinkleyTests(self.calibration, self._run_length)
         self._arm()
+
+
+def _short(images: int) -> tuple[str, ...]:
+    if images >= SHORT:
+        return ()
+    return (
+        f"the reference has {images} images: changes must be larger to be told from chance than with {SHORT} or more",
+    )
 
 
 class _Row:

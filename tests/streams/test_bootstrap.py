@@ -76,7 +76,7 @@ def test_a_longer_run_length_asks_for_more() -> None:
     known = calibrate(("peak", "bulk", "mean"), np.random.default_rng(1).standard_normal((75, 3)), seed=2)
     short, long = known.thresholds(1e3), known.thresholds(1e6)
     assert (long >= short).all()
-    assert long[0, 0] > short[0, 0]
+    assert (long > short).any()
 
 
 def test_the_same_seed_gives_the_same_thresholds() -> None:
