@@ -49,7 +49,7 @@ _OF_BAD_PARTS = 0.87
 _SUSPICION_SHARE = 25.0
 _RUN_LENGTHS = (1_000.0, 10_000.0)
 _CAUTION = 2.0
-_MARGINS = np.array([6.5, 12.0])
+_MARGINS = np.array([7.3, 12.0])
 
 QUIET_IMAGES = 200
 """After so many images without an alarm a change is over, or has become usual."""

@@ -114,6 +114,7 @@ class PageHinkleyTests:
         for speed, watched, test in self._tests:
             sums[0, speed, watched] = test._sum_increase - test._min_increase
             sums[1, speed, watched] = test._max_decrease - test._sum_decrease
+        sums[1][~np.isfinite(self._dead.down)] = 0.0
         return sums
 
     def skip(self, z_TW: Array) -> int:

@@ -193,7 +193,7 @@ CHANGES = (
     Change(BACK, "exposures 5+6", DRIFT, "within 60", 60),
     *(Change(f"step {k} to {k + 1}", f"exposure {k}", DRIFT, "found", AFTER) for k in range(2, 6)),
     Change(RAMP, "exposure 1", DRIFT, "before good tiles flagged exceed 3 x the target", AFTER),
-    Change(SURGED, _TILES, DEFECTS, "defect_surge in >= 95 %"),
+    Change(SURGED, _TILES, DEFECTS, "defect_surge in >= 95 %", AFTER),
     Change(BOTH, _TILES, MIXED, "no retraining by itself"),
     Change(SPIKE, _TILES, NOTHING, "no incident"),
     *(
