@@ -99,7 +99,7 @@ def show_ours(met: Sequence[Met]) -> None:
         f"{OURS}: real changes after 100 images in control",
         [
             "change", "wanted", "lines", "found", "in time", "right kind", "median delay", "95 %", "longest",
-            "alarms before", "any covariate_drift", "place named",
+            "alarms before", "asks for a model by itself", "place named",
         ],
         [
             [

@@ -26,8 +26,10 @@ from orchestration.training import (
     pack_candidate,
 )
 from streams.bus import Bus, publish
+from streams.incidents import EXPECTED, IGNORED
 from streams.ledger import GateResult, Ledger, RequestRow
 from streams.messages import ModelPromoted, RetrainRequest
+from streams.retraining import RETRAINING_KINDS
 from streams.settings import LineConfig
 
 SOURCE = "/driftline/orchestration"
@@ -82,6 +84,7 @@ class Retrain:
             champion=self._champion(),
             held_out=self._held_out(),
             files=files,
+            beside=open_beside(self._rooms.ledger, self.request),
         )
 
     def note(self, gate: GateResult) -> None:
@@ -138,3 +141,14 @@ class Retrain:
             code_version=self._rooms.code_version,
             metrics={"held_out": float(len(training_set.held_out)), "left_out": float(len(training_set.left_out))},
         )
+
+
+def open_beside(ledger: Ledger, request: RetrainRequest) -> tuple[str, ...]:
+    """Kinds of open incidents that a new model would not cure, where a line asked by itself and nobody called its drift expected."""
+    if request.incident_id is None:
+        return ()
+    said = [each.says for each in ledger.answers(request.incident_id) if each.says in (EXPECTED, IGNORED)]
+    if said[-1:] == [EXPECTED]:
+        return ()
+    open_kinds = {each.kind for each in ledger.incidents(request.line, open_only=True)}
+    return tuple(sorted(open_kinds - RETRAINING_KINDS))

@@ -51,10 +51,11 @@ class Parts:
 
         Light that changes lifts the peaks of all parts, so suspicion is taken twice, and the smaller mean counts: of peaks by their own
         median, and of peaks relative to bulk (`above_bulk_z_T`: robust scores of log(peak / bulk)). A surge lifts both, a mere change of
-        light seldom either. Few images can tell of no surge beside a change: the limit is then out of reach.
+        light seldom either; where bulk rose alone, it is by their median again. Few images can tell of no surge beside a change: the limit
+        is then out of reach.
         """
         by_median = float(suspicion(peak_z_T - np.median(peak_z_T)).mean())
-        by_bulk = float(suspicion(above_bulk_z_T).mean())
+        by_bulk = float(suspicion(above_bulk_z_T - min(0.0, float(np.median(above_bulk_z_T)))).mean())
         images = len(peak_z_T)
         limit = usual + _WORSE / np.sqrt(images) if images >= FEWEST_FOR_PARTS else 1.0
         return cls(min(by_median, by_bulk), usual, float(limit))

@@ -21,12 +21,17 @@ from drifts.rivals import KSWIN, Raised, Start
 from drifts.tables import Floats
 from scipy.stats import chi2
 
+from streams.settings import LineConfig
+
 REFERENCES = (100, 200, 400)
 KSWIN_SHARE = 10
 """KSWIN sees one stationary line in so many."""
 
 LAST = 100
 """The last kind is the one of the last alarm within so many images of the change."""
+
+ASKED_AFTER = LineConfig().retrain_images
+"""Images that a line waits for after an alarm, to learn from."""
 
 _FLAGS_OF = 50
 
@@ -102,15 +107,16 @@ def alarms(start: Start, line: Line, seed: int) -> Iterator[tuple[int, Raised]]:
 @dataclass(frozen=True)
 class Trial:
     """One watcher on one line that changes. `delay` counts images of the new state up to the alarm, infinite where
-    none comes; of a ramp that was found, `flagged`: share of the last 50 images flagged when the alarm came, `rate`: of
-    all unseen good tiles at the exposures of that moment.
+    none comes; `asks`: whether the line would ask for a new model by itself, `ASKED_AFTER` images from an alarm of covariate drift, unless
+    something else was found meanwhile; of a ramp that was found, `flagged`: share of the last 50 images flagged when the alarm came,
+    `rate`: of all unseen good tiles at the exposures of that moment.
     """
 
     false: int
     delay: float
     first: str
     last: str
-    kinds: frozenset[str]
+    asks: bool
     where: str
     flagged: float | None = None
     rate: float | None = None
@@ -128,11 +134,17 @@ def trial(start: Start, line: Line, seed: int) -> Trial:
         delay=float(delay),
         first=first.kind,
         last=soon[-1].kind if soon else NOTHING,
-        kinds=frozenset(alarm.kind for _, alarm in after),
+        asks=_asks(after),
         where=first.where,
         flagged=float(line.flags[:at][-_FLAGS_OF:].mean()) if after else None,
         rate=float(line.rates[at - 1]) if after and line.rates is not None else None,
     )
+
+
+def _asks(after: Sequence[tuple[int, Raised]]) -> bool:
+    drifts = [delay for delay, alarm in after if alarm.kind == DRIFT]
+    others = [delay for delay, alarm in after if alarm.kind != DRIFT]
+    return bool(drifts) and not any(delay <= drifts[0] + ASKED_AFTER for delay in others)
 
 
 @dataclass(frozen=True)
@@ -169,8 +181,8 @@ class Met:
 
     @property
     def would_retrain(self) -> float:
-        """Share of lines with any alarm of covariate drift, which retrains by itself."""
-        return float(np.mean([DRIFT in each.kinds for each in self.trials]))
+        """Share of lines that would ask for a new model by themselves."""
+        return float(np.mean([each.asks for each in self.trials]))
 
     @property
     def false(self) -> int:

@@ -18,6 +18,7 @@ from orchestration.gates import (
     drawn_defects,
     finds_drawn_defects,
     latency_and_size,
+    line_is_sound,
     reference_holds,
     threshold_holds,
 )
@@ -62,6 +63,12 @@ def test_a_reference_of_another_light_is_refused(sound: Evidence) -> None:
     bulk = tuple(10 * value for value in sound.candidate.reference.bulk)
     elsewhere = msgspec.structs.replace(sound.candidate.reference, bulk=bulk)
     assert not reference_holds(replace(sound, candidate=replace(sound.candidate, reference=elsewhere))).passed
+
+
+def test_a_candidate_made_while_defects_surged_is_refused(sound: Evidence) -> None:
+    result = line_is_sound(replace(sound, beside=("defect_surge",)))
+    assert not result.passed
+    assert "defect_surge is open" in result.words
 
 
 def test_an_artefact_too_large_is_refused(sound: Evidence) -> None:
