@@ -26,6 +26,7 @@ from streams.bootstrap import Array
 from streams.calibrating import (
     CLIP,
     FIELDS,
+    OF_PARTS,
     PEAK,
     QUIET_IMAGES,
     SHORT,
@@ -339,8 +340,10 @@ class LineMonitor:
             self._known_mean = (self._tests.means * count_W - last) / (count_W - images)
             self._known_count = np.maximum(self._known_count, count_W - images)
         self._since_alarm = 0
-        if self._since_change is None and any(alarm.kind == COVARIATE for alarm in alarms):
-            self._since_change, self._asks = images, tuple(each for each in _ASKED_AGAIN if each > images)
+        if self._since_change is None:
+            self._since_change, self._asks = images, ()
+        if not self._asks and any(alarm.kind == COVARIATE for alarm in alarms):
+            self._asks = tuple(each for each in _ASKED_AGAIN if each > self._since_change)
         self._arm()
 
     def _arm(self) -> None:
@@ -378,8 +381,10 @@ class LineMonitor:
         if not fired:
             return ()
         watched, images = max(fired, key=lambda each: abs(self._change(each[1]).shift[each[0]]))
-        change = self._change(images)
-        finding = classify(self.names, change.z, (*self.names, SUSPICION)[watched], change.parts)
+        change, name = self._change(images), (*self.names, SUSPICION)[watched]
+        # A row of alarms is one surge: of a few more bad parts the median tells nothing, so all images since it began are asked.
+        whole = self._change(min(self._since_change or images, len(self._recent))) if name in OF_PARTS else change
+        finding = classify(self.names, whole.z, name, whole.parts)
         return change.alarms(finding, watched, test=PAGE_HINKLEY, after_images=self._judged - 1)
 
     def _asked_again(self) -> tuple[Alarm, ...]:
