@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from river import drift, stats
@@ -40,7 +40,7 @@ from streams.calibrating import (
     suspicion,
 )
 from streams.camera_faults import Usable
-from streams.classifying import COVARIATE, FAULT, SURGE, Finding, classify
+from streams.classifying import COVARIATE, FAULT, SURGE, Finding, Parts, classify
 from streams.messages import Signals, Verdict
 
 SMALLEST_REFERENCE = 10
@@ -97,6 +97,19 @@ class PageHinkleyTests:
             if test.drift_detected:
                 fired.append((watched, float(test.delta)))
         return fired
+
+    def begin_again(self, mean_W: Array, count_W: Array) -> None:
+        """Start those tests anew that just fired; river's own start would know nothing of the reference."""
+        sums = self.sums
+        mean_W, count_W = mean_W.copy(), count_W.copy()
+        for _, watched, test in self._tests:
+            if not test.drift_detected:
+                mean_W[watched], count_W[watched] = test._x_mean.get(), test._x_mean.n
+        for speed, watched, test in self._tests:
+            if test.drift_detected:
+                test._reset()
+                sums[:, speed, watched] = 0.0
+        self._set(mean_W, count_W, sums)
 
     @property
     def means(self) -> Array:
@@ -190,9 +203,8 @@ class LineMonitor:
         self._recent: deque[Seen] = deque(maxlen=RECENT)
         self._unusable: list[str] = []
         self._repeats = 0
-        self._since_alarm: int | None = None
-        self._since_change: int | None = None
-        self._asks: tuple[int, ...] = ()
+        self._streak: _Streak | None = None
+        self._waiting: _Waiting | None = None
         self._known_mean = np.append(self.calibration.prime, 0.0)
         self._known_count = charts_of(self.calibration.dead_zones, self.calibration.weight).weight
         self._tests = PageHinkleyTests(self.calibration, self._run_length)
@@ -245,18 +257,16 @@ class LineMonitor:
         images = self._tests.skip(z_TW)
         self._judged += images
         self._armed_for += images
-        self._since_change = self._since_change and self._since_change + images
         first = max(0, images - RECENT)
         self._recent.extend(Seen(ids[at], raw_TS[at], z_TW[at]) for at in range(first, images))
-        if self._since_alarm is not None:
-            self._age(images)
+        self._age(images)
         return images
 
     def _undecided(self, raw_TS: Array) -> int:
         """How many images may be taken in at once: up to the first that shows no part, repeats the one before or is not finite, and up to
         when the monitor looks again at what it has seen.
         """
-        if self._judged < CONFIRMED_AFTER or self._unusable or self._repeats:
+        if self._judged < CONFIRMED_AFTER or self._unusable or self._repeats or self._waiting:
             return 0
         again_T = (
             np.all(raw_TS == np.vstack((self._recent[-1].raw, raw_TS[:-1])), axis=1)
@@ -265,11 +275,7 @@ class LineMonitor:
         )
         plain_T = np.isfinite(raw_TS).all(axis=1) & self._usable.shows(raw_TS) & ~again_T
         images = len(raw_TS) if plain_T.all() else int(np.argmin(plain_T))
-        if self._since_alarm is not None:
-            images = min(images, QUIET_IMAGES - self._since_alarm - 1)
-            if self._since_change is not None and self._asks:
-                images = min(images, max(0, self._asks[0] - self._since_change - 1))
-        return images
+        return images if self._streak is None else min(images, self._streak.undecided)
 
     def _take(self, image_id: str, raw_S: Array) -> tuple[Alarm, ...]:
         self._judged += 1
@@ -280,21 +286,20 @@ class LineMonitor:
         if fault is not None or self._unusable:
             return () if fault is None else (fault,)
         self._armed_for += 1
-        self._since_change = self._since_change and self._since_change + 1
-        alarms = self._told(self._fired()) or self._asked_again()
+        alarms = self._told(self._fired()) or self._waited() or self._asked_again()
+        self._age(1)
         if alarms:
             self._note(alarms)
-        elif self._since_alarm is not None:
-            self._age(1)
-        elif self._judged == CONFIRMED_AFTER:
+        elif self._judged == CONFIRMED_AFTER and self._streak is None:
             self._confirm()
         return alarms
 
     def _age(self, images: int) -> None:
-        """So many more images without an alarm."""
-        self._since_alarm = (self._since_alarm or 0) + images
-        if self._since_alarm >= QUIET_IMAGES:
-            self._since_alarm = self._since_change = None
+        """So many more images; a streak of alarms ends with `QUIET_IMAGES` without one."""
+        if self._streak is not None:
+            self._streak.age(images)
+            if self._streak.quiet >= QUIET_IMAGES:
+                self._streak = None
 
     def _z(self, raw_TS: Array) -> Array:
         """Clipped scores of signals, then that of suspicion, `(T, W)`."""
@@ -335,15 +340,15 @@ class LineMonitor:
     def _note(self, alarms: tuple[Alarm, ...]) -> None:
         """Start again from what was known before the change, of which only the first alarm of a row can tell."""
         images = self._images_after(alarms[0].since_image_id)
-        if self._since_alarm is None:
+        if self._streak is None:
             count_W, last = self._tests.counts, np.sum([seen.z for seen in self._last(images)], axis=0)
             self._known_mean = (self._tests.means * count_W - last) / (count_W - images)
             self._known_count = np.maximum(self._known_count, count_W - images)
-        self._since_alarm = 0
-        if self._since_change is None:
-            self._since_change, self._asks = images, ()
-        if not self._asks and any(alarm.kind == COVARIATE for alarm in alarms):
-            self._asks = tuple(each for each in _ASKED_AGAIN if each > self._since_change)
+            self._streak = _Streak(images)
+        self._streak.quiet = 0
+        self._waiting = None
+        if any(alarm.kind == COVARIATE for alarm in alarms):
+            self._streak.drifted(images)
         self._arm()
 
     def _arm(self) -> None:
@@ -378,21 +383,44 @@ class LineMonitor:
         return Change(self.calibration, self._known_mean, self._last(images), before, self.notes)
 
     def _told(self, fired: list[tuple[int, int]]) -> tuple[Alarm, ...]:
+        """The alarms of tests that fired; a surge that would be the first of its streak waits."""
         if not fired:
             return ()
         watched, images = max(fired, key=lambda each: abs(self._change(each[1]).shift[each[0]]))
+        finding = self._finding(watched, images)
+        if finding.kinds == (SURGE,) and self._streak is None:
+            self._waiting = self._waiting or _Waiting(watched, images)
+            self._tests.begin_again(self._known_mean, self._known_count)
+            return ()
+        return self._change(images).alarms(finding, watched, test=PAGE_HINKLEY, after_images=self._judged - 1)
+
+    def _finding(self, watched: int, images: int) -> Finding:
+        """The kind of a change. Of a few more bad parts a median tells nothing, so all images since the streak began are asked."""
         change, name = self._change(images), (*self.names, SUSPICION)[watched]
-        # A row of alarms is one surge: of a few more bad parts the median tells nothing, so all images since it began are asked.
-        whole = self._change(min(self._since_change or images, len(self._recent))) if name in OF_PARTS else change
-        finding = classify(self.names, whole.z, name, whole.parts)
-        return change.alarms(finding, watched, test=PAGE_HINKLEY, after_images=self._judged - 1)
+        if name in OF_PARTS and self._streak is not None:
+            change = self._change(min(self._streak.since_change, len(self._recent)))
+        return classify(self.names, change.z, name, change.parts)
+
+    def _waited(self) -> tuple[Alarm, ...]:
+        """A surge is told some images after its test fired: a change of light lifts the peaks of parts as well, often before anything else
+        fires. As long as the latest images look like such a change, it waits on.
+        """
+        waiting = self._waiting
+        if waiting is None or not waiting.is_over():
+            return ()
+        latest = classify(self.names, self._change(_Waiting.IMAGES).z, SUSPICION, Parts(0.0, 0.0, 1.0))
+        if COVARIATE in latest.kinds:
+            self._waiting = _Waiting(waiting.watched, waiting.images)
+            return ()
+        images = min(waiting.images, len(self._recent))
+        finding = self._finding(waiting.watched, images)
+        return self._change(images).alarms(finding, waiting.watched, test=PAGE_HINKLEY, after_images=self._judged - 1)
 
     def _asked_again(self) -> tuple[Alarm, ...]:
         """Once a line has drifted, whether its parts got worse as well shows only with more images."""
-        if self._since_change is None or not self._asks or self._since_change < self._asks[0]:
+        if self._streak is None or not self._streak.asks():
             return ()
-        self._asks = self._asks[1:]
-        change = self._change(min(self._since_change, len(self._recent)))
+        change = self._change(min(self._streak.since_drift or 1, len(self._recent)))
         parts = change.parts
         if not parts.got_worse:
             return ()
@@ -422,6 +450,59 @@ def _short(images: int) -> tuple[str, ...]:
     return (
         f"the reference has {images} images: changes must be larger to be told from chance than with {SHORT} or more",
     )
+
+
+@dataclass
+class _Waiting:
+    """A surge that is not told yet: what was watched by the test that fired, and images since its change."""
+
+    watched: int
+    images: int
+    left: int = 16
+    IMAGES: ClassVar[int] = 16
+
+    def is_over(self) -> bool:
+        """Whether one more image was the last to wait for."""
+        self.images, self.left = self.images + 1, self.left - 1
+        return self.left < 0
+
+
+@dataclass
+class _Streak:
+    """Alarms of which none comes `QUIET_IMAGES` after the one before: images since the change that the first one told, since the first
+    change of the line itself, and since the latest alarm.
+    """
+
+    since_change: int
+    since_drift: int | None = None
+    quiet: int = 0
+    to_ask: tuple[int, ...] = ()
+
+    def age(self, images: int) -> None:
+        """So many more images."""
+        self.since_change, self.quiet = self.since_change + images, self.quiet + images
+        if self.since_drift is not None:
+            self.since_drift += images
+
+    def drifted(self, images: int) -> None:
+        """The line itself changed so many images ago."""
+        if self.since_drift is None:
+            self.since_drift, self.to_ask = images, tuple(each for each in _ASKED_AGAIN if each > images)
+
+    @property
+    def undecided(self) -> int:
+        """Images until the monitor looks again at what it has seen."""
+        until_quiet = QUIET_IMAGES - self.quiet - 1
+        if self.since_drift is None or not self.to_ask:
+            return until_quiet
+        return min(until_quiet, max(0, self.to_ask[0] - self.since_drift - 1))
+
+    def asks(self) -> bool:
+        """Whether it is time to look for a surge beside the drift, once for each number of images."""
+        if self.since_drift is None or not self.to_ask or self.since_drift + 1 < self.to_ask[0]:
+            return False
+        self.to_ask = self.to_ask[1:]
+        return True
 
 
 class _Row:
