@@ -11,7 +11,7 @@ GATE_DESCRIPTIONS = {
     "reference_holds": "The drift reference describes images that were left out of the fit.",
     "latency_and_size": "One image is scored fast enough and the artefact is small enough.",
     "finds_drawn_defects": "Defects drawn into recent images are found, no worse than by the champion.",
-    "line_is_sound": "No surge of defects or camera fault came up while the candidate was made.",
+    "line_is_sound": "No surge of defects came up while the candidate was made.",
 }
 
 

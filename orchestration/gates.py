@@ -31,7 +31,7 @@ ROBUST_SD = 1.4826
 @dataclass(frozen=True)
 class Evidence:
     """What the gates judge: the candidate, the champion (None at a cold start), held-out images, the artefact's files, and what else is the
-    matter with the line (`beside`: kinds of incidents that no new model would cure).
+    matter with the line (`beside`: kinds of open incidents that its images may be spoilt by).
     """
 
     candidate: Model
@@ -106,13 +106,15 @@ def finds_drawn_defects(evidence: Evidence) -> GateResult:
 
 
 def line_is_sound(evidence: Evidence) -> GateResult:
-    """No surge of defects or fault of the camera came up while the candidate was made: it would have learnt that bad parts are normal.
+    """No surge of defects came up while the candidate was made: it would have learnt that bad parts are normal.
 
     A surge beside a change of light shows only after a hundred images or so, when a request may be under way already.
     """
     found = ", ".join(evidence.beside)
     words = (
-        f"{found} is open: say that it is expected, or ask by hand" if found else "nothing but the line's drift is open"
+        f"{found} is open: say of the drift that it is expected, or ask by hand"
+        if found
+        else "nothing but the line's drift is open"
     )
     return GateResult(name="line_is_sound", passed=not found, value=len(evidence.beside), limit=0, words=words)
 

@@ -26,10 +26,10 @@ from orchestration.training import (
     pack_candidate,
 )
 from streams.bus import Bus, publish
+from streams.classifying import SURGE
 from streams.incidents import EXPECTED, IGNORED
 from streams.ledger import GateResult, Ledger, RequestRow
 from streams.messages import ModelPromoted, RetrainRequest
-from streams.retraining import RETRAINING_KINDS
 from streams.settings import LineConfig
 
 SOURCE = "/driftline/orchestration"
@@ -144,11 +144,13 @@ class Retrain:
 
 
 def open_beside(ledger: Ledger, request: RetrainRequest) -> tuple[str, ...]:
-    """Kinds of open incidents that a new model would not cure, where a line asked by itself and nobody called its drift expected."""
+    """Open surges of defects, where a line asked by itself and nobody called its drift expected: only a surge shows so late that its bad
+    parts may be among the images of the request; while a camera shows nothing, no line asks.
+    """
     if request.incident_id is None:
         return ()
     said = [each.says for each in ledger.answers(request.incident_id) if each.says in (EXPECTED, IGNORED)]
     if said[-1:] == [EXPECTED]:
         return ()
     open_kinds = {each.kind for each in ledger.incidents(request.line, open_only=True)}
-    return tuple(sorted(open_kinds - RETRAINING_KINDS))
+    return (SURGE,) if SURGE in open_kinds else ()

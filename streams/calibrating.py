@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detectors.errors import InvalidInput
 from detectors.manifest import DriftReference
 from detectors.maps import REGIONS
 from streams import bootstrap
@@ -76,10 +77,14 @@ class Scale:
     def of(cls, values: Array | Floats, floor: Array | float = 0.0) -> "Scale":
         """The scale of values along the first axis."""
         lowest, low, centre, high, highest = np.percentile(values, [10, 25, 50, 75, 90], axis=0)
-        least = np.maximum(_SPREAD_FLOOR * np.maximum(np.abs(centre), 1e-3), floor)
+        least = _least(centre, floor)
         below = np.maximum((centre - low) / _QUARTILE, (centre - lowest) / _DECILE)
         above = np.maximum((high - centre) / _QUARTILE, (highest - centre) / _DECILE)
         return cls(centre, np.maximum(below, least), np.maximum(above, least))
+
+    def least(self, floor: Array | float = 0.0) -> Array:
+        """The least spread that there may be."""
+        return _least(self.centre, floor)
 
     def standard(self, values: Array | Floats) -> Array:
         """Robust z-scores, not clipped."""
@@ -89,6 +94,10 @@ class Scale:
     def raw(self, z: Array) -> Array:
         """The values that have the z-scores `z`."""
         return np.asarray(self.centre + z * np.where(z < 0, self.below, self.above))
+
+
+def _least(centre: Array, floor: Array | float) -> Array:
+    return np.maximum(_SPREAD_FLOOR * np.maximum(np.abs(centre), 1e-3), floor)
 
 
 @dataclass(frozen=True)
@@ -128,11 +137,15 @@ class Calibration:
 
 
 def signal_table(reference: DriftReference) -> tuple[tuple[str, ...], list[tuple[float, ...]]]:
-    """Names and columns of what a reference knows: older ones lack some signals."""
+    """Names and columns of what a reference knows: older ones lack some signals. Raises InvalidInput for fields that are not a grid."""
     names = tuple(name for name in NUMBERS if getattr(reference, name) or name in (PEAK, BULK))
     columns = [getattr(reference, name) for name in names]
     if not reference.regions:
         return names, columns
+    if {len(row) for row in reference.regions} != {len(FIELDS)}:
+        raise InvalidInput(
+            f"drift reference whose images have not {len(FIELDS)} fields each; publish the version again"
+        )
     return names + FIELDS, columns + list(zip(*reference.regions, strict=True))
 
 
@@ -210,8 +223,8 @@ def calibrate(names: tuple[str, ...], reference_NS: Array, *, seed: int, least_c
     correlation_S = np.maximum(autocorrelation(clipped_NS), least_correlation)
     dead_zones_2S = dead_zones(len(reference_NS), correlation_S)
     process = Process.of(np.clip(z_NS, -2 * CLIP, 2 * CLIP), correlation_S, rng)
-    streams_TRW, means_RW = _paths(names, process, floors(names) / scale.above, rng)
-    charts = charts_of(dead_zones_2S, len(reference_NS))
+    streams_TRW, means_RW = _paths(names, process, scale.least(floors(names)) / scale.above, rng)
+    charts = charts_of(names, dead_zones_2S, len(reference_NS))
     known = bootstrap.joint_thresholds(streams_TRW, means_RW, charts, _RUN_LENGTHS)
     return Calibration(
         names=names,
@@ -226,12 +239,13 @@ def calibrate(names: tuple[str, ...], reference_NS: Array, *, seed: int, least_c
     )
 
 
-def charts_of(dead_zones_2S: Array, images: int) -> Charts:
-    """The charts of a line: both ways for signals; for suspicion the fast one, upwards."""
+def charts_of(names: tuple[str, ...], dead_zones_2S: Array, images: int) -> Charts:
+    """The charts of a line: both ways for signals of the line, upwards for those of its parts; for suspicion the fast one alone."""
     suspicion_21 = np.array([[SUSPICION_DEAD_ZONE], [np.inf]])
+    of_parts = np.array([name in OF_PARTS for name in names])
     return Charts(
         up=np.concatenate((dead_zones_2S, suspicion_21), axis=1),
-        down=np.concatenate((dead_zones_2S, np.full((2, 1), np.inf)), axis=1),
+        down=np.concatenate((np.where(of_parts, np.inf, dead_zones_2S), np.full((2, 1), np.inf)), axis=1),
         weight=np.append(np.full(dead_zones_2S.shape[1], float(images)), float(SUSPICION_WEIGHT)),
         share=np.append(np.ones(dead_zones_2S.shape[1]), _SUSPICION_SHARE),
         quiet_images=QUIET_IMAGES,

@@ -67,8 +67,11 @@ class Usable:
         if MEAN in above or SATURATED in above:
             return BLOWN
         strange = OVER in above
-        if CONTRAST in below or (strange and value[CONTRAST] < FLATTER * self.low[CONTRAST]):
+        if CONTRAST in below or (strange and self._is_low(value, CONTRAST, FLATTER)):
             return COVERED
-        if SHARPNESS in below or (strange and value[SHARPNESS] < MORE_BLURRED * self.low[SHARPNESS]):
+        if SHARPNESS in below or (strange and self._is_low(value, SHARPNESS, MORE_BLURRED)):
             return BLUR
         return OTHER if strange or BULK in above else None
+
+    def _is_low(self, value: dict[str, float], name: str, times: float) -> bool:
+        return name in self.low and value[name] < times * self.low[name]

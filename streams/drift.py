@@ -45,7 +45,9 @@ from streams.messages import Signals, Verdict
 
 SMALLEST_REFERENCE = 10
 RECENT = 512
-FAULTY = 4
+FAULTY, FAULT_WINDOW = 4, 16
+ABSURD = 1e100
+"""No signal of an image is so large: one that is, or is not finite, is left out."""
 CONFIRMED_AFTER = 100
 REPEATS, UNUSABLE, PAGE_HINKLEY, TAIL = "repeats", "unusable", "page_hinkley", "tail"
 
@@ -74,7 +76,7 @@ class PageHinkleyTests:
 
     def __init__(self, calibration: Calibration, run_length: float) -> None:
         self._limits = calibration.thresholds(run_length)
-        self._dead = charts_of(calibration.dead_zones, calibration.weight)
+        self._dead = charts_of(calibration.names, calibration.dead_zones, calibration.weight)
         self._tests: list[tuple[int, int, Any]] = []
 
     def arm(self, mean_W: Array, count_W: Array) -> None:
@@ -201,12 +203,14 @@ class LineMonitor:
         self._usable = Usable.of(self.names, self._reference_NS)
         self._judged = self.rejected = 0
         self._recent: deque[Seen] = deque(maxlen=RECENT)
-        self._unusable: list[str] = []
-        self._repeats = 0
+        self._shown: deque[bool] = deque(maxlen=FAULT_WINDOW)
+        self._hidden: deque[str] = deque(maxlen=FAULTY)
+        self._repeats = self._untold = 0
+        self._confirmed = False
         self._streak: _Streak | None = None
         self._waiting: _Waiting | None = None
         self._known_mean = np.append(self.calibration.prime, 0.0)
-        self._known_count = charts_of(self.calibration.dead_zones, self.calibration.weight).weight
+        self._known_count = charts_of(self.names, self.calibration.dead_zones, self.calibration.weight).weight
         self._tests = PageHinkleyTests(self.calibration, self._run_length)
         self._arm()
 
@@ -266,31 +270,35 @@ class LineMonitor:
         """How many images may be taken in at once: up to the first that shows no part, repeats the one before or is not finite, and up to
         when the monitor looks again at what it has seen.
         """
-        if self._judged < CONFIRMED_AFTER or self._unusable or self._repeats or self._waiting:
+        if not self._confirmed or not all(self._shown) or self._repeats or self._waiting:
             return 0
         again_T = (
             np.all(raw_TS == np.vstack((self._recent[-1].raw, raw_TS[:-1])), axis=1)
             if self._recent
             else np.zeros(len(raw_TS), bool)
         )
-        plain_T = np.isfinite(raw_TS).all(axis=1) & self._usable.shows(raw_TS) & ~again_T
+        plain_T = (np.abs(raw_TS) < ABSURD).all(axis=1) & self._usable.shows(raw_TS) & ~again_T
         images = len(raw_TS) if plain_T.all() else int(np.argmin(plain_T))
         return images if self._streak is None else min(images, self._streak.undecided)
 
     def _take(self, image_id: str, raw_S: Array) -> tuple[Alarm, ...]:
         self._judged += 1
-        if not np.isfinite(raw_S).all():
+        if not (np.abs(raw_S) < ABSURD).all():
             self.rejected += 1
             return ()
-        fault = self._look_for_fault(image_id, raw_S)
-        if fault is not None or self._unusable:
-            return () if fault is None else (fault,)
+        fault = self._usable.fault(raw_S)
+        self._shown.append(fault is None)
+        if fault is not None:
+            return self._not_shown(image_id, raw_S, fault)
+        self._untold = 0 if all(self._shown) else self._untold
+        if frozen := self._frozen(image_id, raw_S):
+            return frozen
         self._armed_for += 1
         alarms = self._told(self._fired()) or self._waited() or self._asked_again()
         self._age(1)
         if alarms:
             self._note(alarms)
-        elif self._judged == CONFIRMED_AFTER and self._streak is None:
+        if not self._confirmed and len(self._recent) >= CONFIRMED_AFTER:
             self._confirm()
         return alarms
 
@@ -307,23 +315,25 @@ class LineMonitor:
         suspicion_T = suspicion(z_TS[:, self.names.index(PEAK)])
         return np.column_stack((z_TS, (suspicion_T - self.calibration.suspicion) / SUSPICION_SPREAD))
 
-    def _look_for_fault(self, image_id: str, raw_S: Array) -> Alarm | None:
-        """Keep an image that shows a part; tell a camera that has shown none, or always the same, for some images."""
-        reason = self._usable.fault(raw_S)
-        if reason is not None:
-            self._unusable.append(image_id)
-            if len(self._unusable) % FAULTY:
-                return None
-            return self._fault(UNUSABLE, self._unusable[-FAULTY], image_id, raw_S, reason)
-        self._unusable.clear()
+    def _not_shown(self, image_id: str, raw_S: Array, reason: str) -> tuple[Alarm, ...]:
+        """A camera fault, if `FAULTY` of the latest `FAULT_WINDOW` images showed no part, and again after so many more."""
+        self._hidden.append(image_id)
+        self._untold += 1
+        if self._untold < FAULTY or self._shown.count(False) < FAULTY:
+            return ()
+        self._untold = 0
+        return (self._fault(UNUSABLE, self._hidden[0], image_id, raw_S, reason),)
+
+    def _frozen(self, image_id: str, raw_S: Array) -> tuple[Alarm, ...]:
+        """Keep an image that shows a part; a camera fault if it is the same again and again."""
         again = bool(self._recent) and np.array_equal(self._recent[-1].raw, raw_S)
         self._repeats = self._repeats + 1 if again else 0
         self._recent.append(Seen(image_id, raw_S, self._z(raw_S[None])[0]))
         if self._repeats < FAULTY:
-            return None
+            return ()
         first = self._recent[-1 - min(self._repeats, len(self._recent) - 1)].image_id
         self._repeats = 0
-        return self._fault(REPEATS, first, image_id, raw_S, "the same image again and again")
+        return (self._fault(REPEATS, first, image_id, raw_S, "the same image again and again"),)
 
     def _fault(self, test: str, since: str, image_id: str, raw_S: Array, reason: str) -> Alarm:
         z_S = self.calibration.scale.standard(raw_S)
@@ -420,7 +430,7 @@ class LineMonitor:
         """Once a line has drifted, whether its parts got worse as well shows only with more images."""
         if self._streak is None or not self._streak.asks():
             return ()
-        change = self._change(min(self._streak.since_drift or 1, len(self._recent)))
+        change = self._change(min(self._streak.since_drift or 1, _ASKED_AGAIN[-1], len(self._recent)))
         parts = change.parts
         if not parts.got_worse:
             return ()
@@ -429,10 +439,11 @@ class LineMonitor:
 
     def _confirm(self) -> None:
         """Whether the first live images hang together more than those of the reference: if so, wider thresholds."""
-        live_S = autocorrelation(np.array([seen.z[:-1] for seen in self._recent]))
+        self._confirmed = True
+        live_S = autocorrelation(self._level())
         known_S = self.calibration.correlation
         more = float(np.mean(live_S - known_S))
-        if more <= _MORE_CORRELATED / np.sqrt(CONFIRMED_AFTER * len(live_S) / 4):
+        if more <= _MORE_CORRELATED / np.sqrt(len(self._recent) * len(live_S) / 4):
             return
         live = float(np.median(live_S))
         self.calibration = calibrate(self.names, self._reference_NS, seed=self._seed, least_correlation=live)
@@ -442,6 +453,13 @@ class LineMonitor:
         )
         self._tests = PageHinkleyTests(self.calibration, self._run_length)
         self._arm()
+
+    def _level(self) -> Array:
+        """Scores of the images seen, `(T, S)`, without the step of a change that was found among them."""
+        z_TS = np.array([seen.z[:-1] for seen in self._recent])
+        since = 0 if self._streak is None else min(self._streak.since_change, len(z_TS))
+        parts = (z_TS[: len(z_TS) - since], z_TS[len(z_TS) - since :])
+        return np.concatenate([part - part.mean(axis=0) for part in parts if len(part)])
 
 
 def _short(images: int) -> tuple[str, ...]:
@@ -501,7 +519,7 @@ class _Streak:
         """Whether it is time to look for a surge beside the drift, once for each number of images."""
         if self.since_drift is None or not self.to_ask or self.since_drift + 1 < self.to_ask[0]:
             return False
-        self.to_ask = self.to_ask[1:]
+        self.to_ask = self.to_ask[1:] or (self.since_drift + 1 + _ASKED_AGAIN[-1],)
         return True
 
 
