@@ -320,3 +320,70 @@ def test_the_image_before_the_change_is_named() -> None:
     first, *_ = alarms(watcher, parts(rng, 30, shift=moved(bulk=4.0)), first=150)
     assert first.before_image_id == str(int(first.since_image_id) - 1)
     assert first.shape == "step"
+
+
+def test_parts_that_look_better_than_usual_are_no_surge() -> None:
+    rng = np.random.default_rng(3)
+    watcher = watch(3)
+    assert alarms(watcher, parts(rng, 150)) == []
+    assert "defect_surge" not in {alarm.kind for alarm in alarms(watcher, parts(rng, 200, shift=moved(peak=-2.0)))}
+
+
+def test_a_camera_that_shows_a_part_now_and_then_is_faulty() -> None:
+    rng = np.random.default_rng(3)
+    watcher = watch(3)
+    table = parts(rng, 4000)
+    table[np.arange(4000) % 4 != 0, 2:4] = 0.0
+    raised = alarms(watcher, table)
+    assert {alarm.kind for alarm in raised} == {"camera_fault"}
+    assert raised[0].after_images <= 6
+
+
+def test_one_black_image_in_ten_is_no_fault() -> None:
+    rng = np.random.default_rng(3)
+    table = parts(rng, 300)
+    table[::10, 2:4] = 0.0
+    assert alarms(watch(3), table) == []
+
+
+@pytest.mark.parametrize("early", ["black", "drift"])
+def test_thresholds_are_widened_although_something_happened_among_the_first_images(early: str) -> None:
+    rng = np.random.default_rng(5)
+    watcher = watch(5)
+    walk = np.zeros((CONFIRMED_AFTER + 50, 5))
+    for n in range(1, len(walk)):
+        walk[n] = 0.8 * walk[n - 1] + 0.6 * rng.standard_normal(5)
+    table = HOME + UNITS * 0.6 * walk
+    if early == "black":
+        table[CONFIRMED_AFTER - 1, 2:4] = 0.0
+    else:
+        table[40:60] += UNITS * 6.0
+    alarms(watcher, table)
+    assert "thresholds were widened" in watcher.notes[-1]
+
+
+@pytest.mark.parametrize("absurd", [1.7e308, -1.7e308, 1e200])
+def test_a_value_no_image_can_have_is_left_out(absurd: float) -> None:
+    watcher = watch(3)
+    assert alarms(watcher, np.full((20, 5), absurd)) == []
+    assert watcher.rejected == 20
+
+
+def test_a_surge_long_after_a_drift_that_stays_is_found() -> None:
+    rng = np.random.default_rng(6)
+    watcher = watch(6)
+    alarms(watcher, parts(rng, 100))
+    assert {alarm.kind for alarm in alarms(watcher, parts(rng, 400, shift=moved(mean=3.0, bulk=2.0)))} == {
+        "covariate_drift"
+    }
+    bad = rng.random(600) < 0.4
+    worse = parts(rng, 600, shift=moved(mean=3.0, bulk=2.0)) + UNITS * np.outer(bad, moved(peak=8.0))
+    assert "defect_surge" in {alarm.kind for alarm in alarms(watcher, worse)}
+
+
+def test_fields_that_are_no_grid_are_refused_in_words() -> None:
+    whole = reference_of(parts(np.random.default_rng(0), 20))
+    for fields in (9, 17):
+        broken = msgspec.structs.replace(whole, regions=tuple((1.0,) * fields for _ in range(20)))
+        with pytest.raises(InvalidInput, match="fields each"):
+            LineMonitor(broken, expected_run_length=RUN_LENGTH)
