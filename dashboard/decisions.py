@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from dashboard.incidents import IncidentCard
 from dashboard.words import short
+from streams.incidents import EXPECTED, IGNORED
 from streams.ledger import Ledger, RequestRow
 from streams.retraining import RETRAINING_KINDS
 from streams.settings import LineConfig
@@ -32,8 +33,8 @@ def decided(ledger: Ledger, card: IncidentCard, config: LineConfig) -> str:
     kind = card.incident.kind
     if kind not in RETRAINING_KINDS:
         return NEVER_LEARNT.get(kind, "No new model: incidents of this kind ask for none.")
-    final = [answer for answer in card.answers if answer.says in ("expected", "ignored")]
-    if final and final[-1].says == "ignored":
+    final = [answer for answer in card.answers if answer.says in (EXPECTED, IGNORED)]
+    if final and final[-1].says == IGNORED:
         return f"No new model: {short(final[-1].by, 40)} explained it."
     if not card.is_open:
         return "It was over before a new model was asked for."

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from dashboard.queries import Colour
 from dashboard.words import short
 from detectors.maps import REGIONS
+from streams.incidents import CLOSED, GROWING, OPENED, REOPENED
 from streams.ledger import Ledger, RequestRow
 from streams.messages import DriftIncident, IncidentAnswer, Verdict
 
@@ -22,10 +23,10 @@ class Look:
 
 
 STATES: Mapping[str, Look] = {
-    "opened": Look("open", "notification_important", "orange"),
-    "growing": Look("growing", "trending_up", "red"),
-    "reopened": Look("open again", "replay", "orange"),
-    "closed": Look("closed", "task_alt", "green"),
+    OPENED: Look("open", "notification_important", "orange"),
+    GROWING: Look("growing", "trending_up", "red"),
+    REOPENED: Look("open again", "replay", "orange"),
+    CLOSED: Look("closed", "task_alt", "green"),
 }
 KINDS: Mapping[str, Look] = {
     "covariate_drift": Look("The line has changed", "tune", "orange"),
@@ -51,7 +52,7 @@ class IncidentCard:
     @property
     def is_open(self) -> bool:
         """Whether it goes on: opened, growing or reopened."""
-        return self.incident.state != "closed"
+        return self.incident.state != CLOSED
 
     @property
     def alarm_at(self) -> float:
@@ -62,8 +63,8 @@ class IncidentCard:
 def on_the_line(ledger: Ledger, line: str) -> tuple[list[DriftIncident], list[DriftIncident]]:
     """Incidents that go on, and the last PAST_SHOWN that are over; newest first."""
     newest_first = sorted(ledger.incidents(line), key=lambda incident: incident.at, reverse=True)
-    going_on = [incident for incident in newest_first if incident.state != "closed"]
-    return going_on, [incident for incident in newest_first if incident.state == "closed"][:PAST_SHOWN]
+    going_on = [incident for incident in newest_first if incident.state != CLOSED]
+    return going_on, [incident for incident in newest_first if incident.state == CLOSED][:PAST_SHOWN]
 
 
 def incident_card(ledger: Ledger, incident: DriftIncident) -> IncidentCard:

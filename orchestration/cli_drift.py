@@ -54,7 +54,7 @@ def drift_backtest(
     plot: Path | None,
 ) -> Answer:
     """Recorded verdicts of a line under other settings: which alarms would have come when."""
-    # Imported here because river and the compiler of the calibration take seconds, and no other command needs them.
+    # Imported here because river takes seconds, and no other command needs it.
     from orchestration.backtest import Asked, backtest
     from orchestration.backtest_plot import check_plot, write_plot
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from streams.calibrating import QUIET_IMAGES as QUIET_IMAGES
 from streams.messages import DriftIncident
 
 OPENED, GROWING, REOPENED, CLOSED = "opened", "growing", "reopened", "closed"
 ACKNOWLEDGED, EXPECTED, IGNORED = "acknowledged", "expected", "ignored"
 ANSWERS = (ACKNOWLEDGED, EXPECTED, IGNORED)
-QUIET_IMAGES = 200
 GROWN = 1.5
 
 

@@ -26,19 +26,20 @@ from dashboard.sources import framed, in_words, person, sources, viewer_zone, wi
 from dashboard.words import ago, certainty, clock, plain, short
 from detectors.errors import DriftlineError
 from streams import actions
+from streams.incidents import ACKNOWLEDGED, EXPECTED, IGNORED
 from streams.messages import DriftIncident, Verdict
 from streams.settings import line_config
 
 ANSWERS = (
-    ("acknowledged", "Acknowledge", "visibility"),
-    ("expected", "It is the new normal, learn it", "school"),
-    ("ignored", "Explained, do not learn", "block"),
+    (ACKNOWLEDGED, "Acknowledge", "visibility"),
+    (EXPECTED, "It is the new normal, learn it", "school"),
+    (IGNORED, "Explained, do not learn", "block"),
 )
 NOT_IN_LEDGER = "This image is not in the ledger."
 SAID = {
-    "acknowledged": "has seen it",
-    "expected": "it is the new normal, learn it",
-    "ignored": "explained, do not learn",
+    ACKNOWLEDGED: "has seen it",
+    EXPECTED: "it is the new normal, learn it",
+    IGNORED: "explained, do not learn",
 }
 
 
@@ -267,7 +268,7 @@ def _ask(incident: DriftIncident) -> None:
 def _answer(incident: DriftIncident, says: str) -> None:
     """Write what the person says into the ledger; the page says so only if that returned."""
     note = st.session_state.get(_note_key(incident), "")
-    if says != "acknowledged" and not note.strip():
+    if says != ACKNOWLEDGED and not note.strip():
         _say(incident, False, "give a reason, it goes into the audit trail.")
         return
     ledger, at = sources().ledger, time.time()
