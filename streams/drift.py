@@ -34,14 +34,13 @@ from streams.calibrating import (
     autocorrelation,
     calibrate,
     charts_of,
-    signal_table,
+    reference_table,
     suspicion,
 )
 from streams.camera_faults import Usable
 from streams.classifying import COVARIATE, FAULT, SURGE, Finding, bad_parts, classify
 from streams.messages import Signals, Verdict
 
-SMALLEST_REFERENCE = 10
 RECENT = 512
 FAULTY = 4
 CONFIRMED_AFTER = 100
@@ -425,20 +424,3 @@ class _Row:
         if None in said:
             said = tuple(at if value is None else value for value, at in zip(said, self._usual, strict=True))
         return np.array(said, dtype=np.float64)
-
-
-def reference_table(reference: DriftReference) -> tuple[tuple[str, ...], Array]:
-    """Names, and the reference as `(N, S)`; raises InvalidInput where it is too small, not aligned or not finite."""
-    names, columns = signal_table(reference)
-    if len({len(column) for column in columns}) != 1:
-        lengths = [len(column) for column in columns]
-        raise InvalidInput(f"drift reference with columns of {lengths} images; give one entry an image")
-    if len(columns[0]) < SMALLEST_REFERENCE:
-        raise InvalidInput(
-            f"drift reference of {len(columns[0])} images: at least {SMALLEST_REFERENCE} are needed to tell chance "
-            "from change; fit the model on more images"
-        )
-    table = np.array(columns, dtype=np.float64).T
-    if not np.isfinite(table).all():
-        raise InvalidInput("drift reference with values that are not finite; publish the version again")
-    return names, table

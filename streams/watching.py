@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from detectors.errors import InvalidInput
-from detectors.manifest import DriftReference
+from detectors.manifest import NO_CALIBRATION, DriftReference
 from streams.alarms import Alarm
 from streams.bus import Record
 from streams.classifying import place_of
@@ -42,6 +42,7 @@ from streams.retraining import (
     digest_of_cause,
 )
 from streams.settings import LineConfig
+from streams.stored_calibration import restored
 from streams.worker import Effects
 
 TOPICS = (Verdict.topic, Collected.topic, ModelPromoted.topic)
@@ -49,6 +50,7 @@ REMEMBERED = 4096
 AWAITING = "awaiting_approval"
 
 References = Callable[[str, int], DriftReference | None]
+Calibrations = Callable[[str, int], msgspec.Raw]
 History = Callable[[str, int], Iterable[Verdict]]
 
 _log = logging.getLogger(__name__)
@@ -111,9 +113,9 @@ class _Watch:
 class WatchHandler:
     """Watches every line of the partitions it is given. A handler for `streams.worker.Worker` over `TOPICS`.
 
-    `references` gives the drift reference of a line's version, `lines` its configuration, `history` its recorded
-    verdicts in the order of judgement; `recorded` whatever else a restart needs. Late and repeated verdicts, and
-    those of versions that have been replaced, are not watched.
+    `references` gives the drift reference of a line's version, `calibrations` what is stored with it, `lines` the line's
+    configuration, `history` the version's recorded verdicts in the order of judgement; `recorded` whatever else a restart
+    needs. Late and repeated verdicts, and those of versions that have been replaced, are not watched.
     """
 
     def __init__(
@@ -124,12 +126,14 @@ class WatchHandler:
         *,
         history: History,
         recorded: Recorded = Recorded(),
+        calibrations: Calibrations = lambda *_: NO_CALIBRATION,
     ) -> None:
         self._references = references
         self._lines = lines
         self._now = now
         self._history = history
         self._recorded = recorded
+        self._calibrations = calibrations
         self._watches: dict[str, _Watch] = {}
         self._configs: dict[str, LineConfig] = {}
         self._answers: dict[str, Sequence[IncidentAnswer]] = {}
@@ -222,7 +226,12 @@ class WatchHandler:
             _log.warning("line %s: version %d has no drift reference; its drift is not watched", line, version)
             return None
         try:
-            return LineMonitor(reference, expected_run_length=config.expected_run_length, seed=config.seed)
+            return LineMonitor(
+                reference,
+                expected_run_length=config.expected_run_length,
+                seed=config.seed,
+                calibration=restored(self._calibrations(line, version), reference),
+            )
         except InvalidInput as error:
             _log.warning("line %s: the drift of version %d is not watched: %s", line, version, error)
             return None

@@ -24,6 +24,7 @@ from streams.messages import (
     encode,
 )
 from streams.settings import LineConfig
+from streams.stored_calibration import calibrated
 from streams.watching import TOPICS, History, Recorded, WatchHandler, recorded_in
 
 CONFIG = LineConfig(retrain_images=20, cold_start_images=10, cooldown_s=60.0)
@@ -369,6 +370,17 @@ def test_lines_do_not_mix() -> None:
     said = take(watcher, [message for pair in pairs for message in pair])
     assert {message.line for message in said} == {"tiles"}
     assert identities(said) == identities(take(handler(), STEADY + STEP))
+
+
+@pytest.mark.parametrize("kept", ["whole", "broken"])
+def test_a_stored_calibration_changes_no_alarm(kept: str, caplog: pytest.LogCaptureFixture) -> None:
+    stored = calibrated(reference(), seed=CONFIG.seed)
+    raw = msgspec.Raw(msgspec.json.encode(stored)[: None if kept == "whole" else 40])
+    watcher = WatchHandler(
+        reference, lambda _: CONFIG, lambda: NOW, history=nothing_recorded, calibrations=lambda *_: raw
+    )
+    assert identities(take(watcher, STEADY + STEP)) == identities(take(handler(), STEADY + STEP)) != []
+    assert ("calibrated anew" in caplog.text) == (kept == "broken")
 
 
 @pytest.mark.parametrize("images", [None, 5])
