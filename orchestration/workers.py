@@ -68,7 +68,7 @@ def watch(settings: Settings, stop: threading.Event) -> None:
         partial(drift_reference, registry),
         partial(_config, settings.home),
         time.time,
-        history=ledger.history,
+        history=ledger,
         recorded=recorded_in(ledger),
         calibrations=partial(drift_calibration, registry),
     )

@@ -17,6 +17,7 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from river import drift, stats
 
 from detectors.errors import InvalidInput
@@ -39,6 +40,7 @@ from streams.calibrating import (
 )
 from streams.camera_faults import Usable
 from streams.classifying import COVARIATE, FAULT, SURGE, Finding, bad_parts, classify
+from streams.epochs import begins_epoch
 from streams.messages import Signals, Verdict
 
 RECENT = 512
@@ -149,6 +151,7 @@ class LineMonitor:
     `expected_run_length`: images between false alarms of the whole monitor, all signals and tests together. After an alarm the monitor
     starts again from what it knew before the change, so a change that stays is found again. After the first `CONFIRMED_AFTER` images it
     looks whether the line's images hang together more than those of the reference did, and widens its thresholds if so; `notes` says it.
+    It begins anew with each epoch (`streams.epochs`), so that a restart need not live through all that a version has judged.
     `calibration`: of the same reference, if it was made before (it takes a second or two). Raises InvalidInput for a reference that is
     too small or not finite.
 
@@ -184,6 +187,11 @@ class LineMonitor:
         self._row = _Row(self.names, self.calibration.scale.centre)
         self._usable = Usable.of(self.names, self._reference_NS)
         self._judged = self.rejected = 0
+        self._tests = PageHinkleyTests(self.calibration, self._run_length)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget the images seen, but for how many they were and what the first of them taught; by itself at each `begins_epoch`."""
         self._recent: deque[Seen] = deque(maxlen=RECENT)
         self._unusable: list[str] = []
         self._repeats = 0
@@ -191,8 +199,16 @@ class LineMonitor:
         self._since_change: int | None = None
         self._known_mean = np.append(self.calibration.prime, 0.0)
         self._known_count = charts_of(self.calibration.dead_zones, self.calibration.weight).weight
-        self._tests = PageHinkleyTests(self.calibration, self._run_length)
         self._arm()
+
+    @property
+    def knows_the_line(self) -> bool:
+        """Whether the first images of the version, from which it learns how they hang together, have gone by."""
+        return self._judged >= CONFIRMED_AFTER
+
+    def pass_over(self, images: int) -> None:
+        """Count images that are not looked at: those between the first ones of the version and an epoch's beginning."""
+        self._judged += images
 
     @property
     def state(self) -> MonitorState:
@@ -221,9 +237,10 @@ class LineMonitor:
 
     def _follow(self, ids: Sequence[str], raw_TS: Array) -> Iterator[tuple[int, tuple[Alarm, ...]]]:
         at, stride = 0, _SHORTEST
+        begins_T = np.array([begins_epoch(image_id) for image_id in ids])
         while at < len(ids):
             end = min(at + stride, len(ids))
-            at += self._skip(ids[at:end], raw_TS[at:end])
+            at += self._skip(ids[at:end], raw_TS[at:end], begins_T[at:end])
             if at == end:
                 stride = min(2 * stride, _LONGEST)
                 continue
@@ -232,9 +249,9 @@ class LineMonitor:
                 yield at, alarms
             at += 1
 
-    def _skip(self, ids: Sequence[str], raw_TS: Array) -> int:
+    def _skip(self, ids: Sequence[str], raw_TS: Array, begins_T: NDArray[np.bool_]) -> int:
         """Take in as many images as go by without anything to decide; how many these are."""
-        images = self._undecided(raw_TS)
+        images = self._undecided(raw_TS, begins_T)
         if images == 0:
             return 0
         z_TW = self._z(raw_TS[:images])
@@ -247,18 +264,18 @@ class LineMonitor:
             self._age(images)
         return images
 
-    def _undecided(self, raw_TS: Array) -> int:
-        """How many images may be taken in at once: up to the first that shows no part, repeats the one before or is not finite, and up to
-        when the monitor looks again at what it has seen.
+    def _undecided(self, raw_TS: Array, begins_T: NDArray[np.bool_]) -> int:
+        """How many images may be taken in at once: up to the first that shows no part, repeats the one before, is not finite or begins an
+        epoch, and up to when the monitor looks again at what it has seen.
         """
-        if self._judged < CONFIRMED_AFTER or self._unusable or self._repeats:
+        if not self.knows_the_line or self._unusable or self._repeats:
             return 0
         again_T = (
             np.all(raw_TS == np.vstack((self._recent[-1].raw, raw_TS[:-1])), axis=1)
             if self._recent
             else np.zeros(len(raw_TS), bool)
         )
-        plain_T = np.isfinite(raw_TS).all(axis=1) & self._usable.shows(raw_TS) & ~again_T
+        plain_T = np.isfinite(raw_TS).all(axis=1) & self._usable.shows(raw_TS) & ~again_T & ~begins_T
         images = len(raw_TS) if plain_T.all() else int(np.argmin(plain_T))
         if self._since_alarm is not None:
             images = min(images, QUIET_IMAGES - self._since_alarm - 1)
@@ -267,6 +284,8 @@ class LineMonitor:
         return images
 
     def _take(self, image_id: str, raw_S: Array) -> tuple[Alarm, ...]:
+        if self.knows_the_line and begins_epoch(image_id):
+            self.begin_anew()
         self._judged += 1
         if not np.isfinite(raw_S).all():
             self.rejected += 1
