@@ -114,7 +114,8 @@ class PageHinkleyTests:
         sums = np.zeros((2, *self._limits.shape))
         for speed, watched, test in self._tests:
             sums[0, speed, watched] = test._sum_increase - test._min_increase
-            sums[1, speed, watched] = test._max_decrease - test._sum_decrease
+            if np.isfinite(self._dead.down[speed, watched]):
+                sums[1, speed, watched] = test._max_decrease - test._sum_decrease
         return sums
 
     def skip(self, z_TW: Array) -> int:

@@ -109,14 +109,21 @@ def policy_at(recorded: Recorded, line: str, version: int, at: float, config: Li
         version=version,
         incidents=tuple(_incidents(told, asked, at, config)),
         request_id=asked[-1].request_id if asked else None,
-        rests_until=rest_after(promotions, config),
+        rests_until=rest_after(recorded, promotions, line, config),
     )
 
 
-def rest_after(promotions: Sequence[ModelPromoted], config: LineConfig) -> float:
-    """Until when a line rests after it was given a version on request, the latest one."""
-    given = [each.at for each in promotions if each.request_id is not None]
-    return given[-1] + config.cooldown_s if given else 0.0
+def rest_after(recorded: Recorded, promotions: Sequence[ModelPromoted], line: str, config: LineConfig) -> float:
+    """Until when a line rests that got its version while a request was under way, whoever gave it."""
+    if not promotions:
+        return 0.0
+    given_at = promotions[-1].at
+    asked = [each for each in recorded.requests(line) if each.incident_id is not None or each.cause == "cold_start"]
+    latest = max((each for each in asked if _asked_at(each) < given_at), key=_asked_at, default=None)
+    if latest is None:
+        return 0.0
+    ended = recorded.outcome(latest.request_id)
+    return given_at + config.cooldown_s if ended is None or ended.at >= given_at else ended.at + config.cooldown_s
 
 
 def unaccounted(recorded: Recorded, line: str, state: LineState) -> tuple[Incident, ...]:

@@ -291,6 +291,9 @@ class WatchHandler:
         if begins is not None and not self._introduced(watch.monitor, line, version, begins):
             begins, watch.monitor = None, deepcopy(before.monitor)
         first = begins or BEGINNING
+        earlier = islice(self._history.images_before(line, version, first), REMEMBERED if begins else 0)
+        for _, image_id in reversed(list(earlier)):
+            watch.remember(image_id, watch.said.get(image_id, ()))
         policy = policy_at(self._recorded, line, version, first[0], self._config(line))
         watch.state = replace(policy, rests_until=max(policy.rests_until, before.state.rests_until))
         verdicts = self._history.history(line, version, since=first, before=until)
