@@ -3,7 +3,7 @@
 The monitor is replayed from the beginning of an epoch; what the policy knows of the time before comes from the ledger.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Protocol
@@ -90,6 +90,17 @@ def latest_epoch(history: History, line: str, version: int, place: Place) -> Pla
             if found is not None and not found.late:
                 return earlier
     return None
+
+
+def watched_until(verdicts: Iterable[Verdict], place: Place, *, ahead: int) -> Iterator[Verdict]:
+    """Those made in their turn, up to a place and so many recorded ones beyond it."""
+    for each in verdicts:
+        if place_of(each) >= place:
+            if ahead == 0:
+                return
+            ahead -= 1
+        if not each.late:
+            yield each
 
 
 def in_service_since(promotions: Sequence[ModelPromoted], version: int) -> float:

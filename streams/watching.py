@@ -1,9 +1,9 @@
 """The watcher's handler: verdicts in, incidents and requests for new models out.
 
 State lives in memory, keyed by line and version. When a line is met again it is rebuilt from what was recorded: the monitor by replay of
-the verdicts since the latest beginning of an epoch (`streams.epochs`) up to the image in hand, the policy from what the
-ledger tells of the time before. That takes at most `LONGEST_REPLAY` images and a page of them in memory, however many the
-version has judged, and promises:
+the verdicts since the latest beginning of an epoch (`streams.epochs`) up to the image in hand (and up to `REMEMBERED` after it), the
+policy from what the ledger tells of the time before. That takes at most `LONGEST_REPLAY` images and a page of them in
+memory, however many the version has judged, and promises:
 
 - a watcher that was restarted says what it would have said: the same incidents by the same identities, the same requests;
 - an incident that the ledger has open is never opened a second time under another identity, even where the replay did not lead to it
@@ -17,7 +17,7 @@ What is not exact: `after_images` counts images judged late after a restart only
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -52,6 +52,7 @@ from streams.resuming import (
     place_of,
     policy_at,
     unaccounted,
+    watched_until,
 )
 from streams.retraining import (
     Answered,
@@ -127,7 +128,7 @@ class _Watch:
         """Whether an image without an alarm leaves the policy as it is."""
         return self.state == LineState(version=self.state.version, rests_until=self.state.rests_until)
 
-    def account(self, left: tuple[Incident, ...], told: frozenset[str]) -> None:
+    def account(self, left: tuple[Incident, ...], told: Set[str]) -> None:
         """Settle with the ledger which incidents are open. `left`: those that it has and the replay did not lead to; `told`: which of
         the replay's it knows. The others are told again, unless the ledger has one of their kind: then they are that one.
         """
@@ -282,7 +283,9 @@ class WatchHandler:
         )
 
     def _caught_up(self, before: _Watch, verdict: Verdict) -> _Watch:
-        """The watch after all that its version judged before this verdict, whose line is met for the first time."""
+        """The watch after all that its version judged before this verdict, whose line is met for the first time; and some of what came
+        after it, if that is recorded: it may have been watched already, and if not, what came of it is remembered.
+        """
         watch = replace(before, monitor=deepcopy(before.monitor), said=before.said.copy(), caught_up=True)
         if watch.monitor is None:
             return watch
@@ -296,12 +299,14 @@ class WatchHandler:
             watch.remember(image_id, watch.said.get(image_id, ()))
         policy = policy_at(self._recorded, line, version, first[0], self._config(line))
         watch.state = replace(policy, rests_until=max(policy.rests_until, before.state.rests_until))
-        verdicts = self._history.history(line, version, since=first, before=until)
+        verdicts = self._history.history(line, version, since=first, before=None)
         service = in_service_since(self._recorded.promotions(line), version)
-        self._live_through(watch, (each for each in verdicts if not each.late), service)
+        self._live_through(watch, watched_until(verdicts, until, ahead=REMEMBERED), service)
         opened = [each.told.at for each in watch.state.open_incidents]
         told = self._recorded.lives(line, min(opened)) if opened else ()
-        watch.account(unaccounted(self._recorded, line, watch.state), frozenset(each.incident_id for each in told))
+        known = {each.incident_id for each in told}
+        coming = {each.told.incident_id for each in watch.state.incidents if each.told.at >= verdict.judged_at}
+        watch.account(unaccounted(self._recorded, line, watch.state), known | coming)
         return watch
 
     def _introduced(self, monitor: LineMonitor, line: str, version: int, begins: Place) -> bool:
