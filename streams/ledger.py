@@ -65,6 +65,7 @@ __all__ = [
 UNENDED = ("open", "running")
 OUTCOMES = ("promoted", "refused", "awaiting_approval", "failed", "cancelled", "switched_back")
 HISTORY_PAGE = 500
+PLACES_PAGE = 2000
 
 M = TypeVar("M", bound=Message)
 
@@ -181,14 +182,14 @@ class Ledger:
         """When a version judged which images, newest first, from before `place` on; read a page at a time."""
         while True:
             with self.transaction(writes=False) as connection:
-                page = images_before(connection, line, version, place, limit=JUDGED_PAGE)
+                page = images_before(connection, line, version, place, limit=PLACES_PAGE)
             if not page:
                 return
             place = page[-1]
             yield from page
 
     def judged_before(self, line: str, version: int, place: tuple[float, str]) -> int:
-        """How many images a version had judged before `place`; counted in an index, a second for ten million."""
+        """How many images a version had judged before `place`; counted in an index, below a microsecond each."""
         with self.transaction(writes=False) as connection:
             return judged_before(connection, line, version, place)
 
