@@ -178,15 +178,17 @@ class Ledger:
             at = page[-1].judged_at
             page = self._bodies(query.where(VERDICTS.c.judged_at >= at, place > (at, page[-1].image_id)), Verdict)
 
-    def images_before(self, line: str, version: int, place: tuple[float, str]) -> Iterator[tuple[float, str]]:
+    def images_before(
+        self, line: str, version: int, place: tuple[float, str], *, page: int = PLACES_PAGE
+    ) -> Iterator[tuple[float, str]]:
         """When a version judged which images, newest first, from before `place` on; read a page at a time."""
         while True:
             with self.transaction(writes=False) as connection:
-                page = images_before(connection, line, version, place, limit=PLACES_PAGE)
-            if not page:
+                found = images_before(connection, line, version, place, limit=page)
+            if not found:
                 return
-            place = page[-1]
-            yield from page
+            place = found[-1]
+            yield from found
 
     def judged_before(self, line: str, version: int, place: tuple[float, str]) -> int:
         """How many images a version had judged before `place`; counted in an index, below a microsecond each."""
