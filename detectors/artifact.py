@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from detectors.contract import Detector, DetectorState
 from detectors.errors import ArtifactError, InvalidInput, NotFound
 from detectors.images import Image, decode, encode_png
-from detectors.manifest import FeatureSpec, Golden, Manifest, read_manifest
+from detectors.manifest import NO_CALIBRATION, DriftCalibration, FeatureSpec, Golden, Manifest, read_manifest
 from detectors.model import DETECTORS, Extractor, Model
 
 TENSORS = "model.safetensors"
@@ -49,11 +49,13 @@ class Provenance:
     metrics: Mapping[str, float]
 
 
-def pack(model: Model, provenance: Provenance, *, golden_image: Image) -> dict[str, bytes]:
+def pack(
+    model: Model, provenance: Provenance, *, golden_image: Image, calibration: DriftCalibration | None = None
+) -> dict[str, bytes]:
     """The files of an artefact, by name.
 
-    `golden_image` (`image_HWC`, uint8) is kept with the score it has now. The same model and provenance give the same
-    bytes.
+    `golden_image` (`image_HWC`, uint8) is kept with the score it has now; `calibration`: of the model's drift reference. The
+    same model, provenance and calibration give the same bytes.
     """
     state = model.detector.state()
     tensors = {name: np.ascontiguousarray(array) for name, array in state.tensors.items()}
@@ -84,6 +86,7 @@ def pack(model: Model, provenance: Provenance, *, golden_image: Image) -> dict[s
         pixel_threshold=model.pixel_threshold,
         intruders=dict(model.intruders),
         sigma=model.sigma,
+        calibration=NO_CALIBRATION if calibration is None else msgspec.Raw(msgspec.json.encode(calibration)),
         files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     )
     return files | {MANIFEST: msgspec.json.encode(manifest)}

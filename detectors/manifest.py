@@ -87,6 +87,28 @@ class DriftReference(msgspec.Struct, frozen=True, kw_only=True):
     regions: tuple[tuple[float, ...], ...] = ()
 
 
+class DriftCalibration(msgspec.Struct, frozen=True, kw_only=True):
+    """What a drift monitor needs of a reference and cannot compute at once: made by a bootstrap when the version is.
+
+    `method`: what computed it; another one ignores it. `names`: the signals, in order; `correlation`: one a signal; `start` and
+    `length`: rows of the fast and the slow test, one number a signal and one for suspicion; `levels`: (run length, level) twice.
+    `sha256`: of all this and of the reference it belongs to (`streams.stored_calibration`).
+    """
+
+    method: str
+    names: tuple[str, ...]
+    seed: int
+    correlation: tuple[float, ...]
+    start: tuple[tuple[float, ...], tuple[float, ...]]
+    length: tuple[tuple[float, ...], tuple[float, ...]]
+    levels: tuple[tuple[float, float], tuple[float, float]]
+    sha256: str = ""
+
+
+NO_CALIBRATION = msgspec.Raw(b"null")
+"""In the manifest of a version that has none: older ones, and those whose reference is too small."""
+
+
 class Golden(msgspec.Struct, frozen=True, kw_only=True):
     """An image kept in the artefact and what it must score (relative `tolerance`), to prove at load that nothing changed."""
 
@@ -100,7 +122,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about a version but its tensors. `files` maps each other file of the artefact to its SHA-256; `notes`:
     what the fit has to say to people, such as why it did not use 8 bits; `pixel_threshold`: for map values, of the rate of
     patches; `intruders`: training images that look bad, as multiples of the limit; `sigma`: patches that maps are smoothed by.
-    These came later: a manifest that does not name them has none, and half a patch.
+    These came later: a manifest that does not name them has none, and half a patch. `calibration`: a `DriftCalibration`, not read with
+    the manifest: one that is broken, or of another program, must not keep a version from service.
     """
 
     format: int = FORMAT
@@ -124,6 +147,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     pixel_threshold: Threshold | None = None
     intruders: dict[str, float] = {}
     sigma: float = 0.5
+    calibration: msgspec.Raw = NO_CALIBRATION
     files: dict[str, str]
 
 

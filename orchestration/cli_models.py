@@ -142,6 +142,8 @@ def models_list(console: Console, line: str | None) -> Answer:
 @click.argument("model")
 def models_show(console: Console, model: str) -> Answer:
     """One version: what it learnt from, its threshold, its figures."""
+    from streams.stored_calibration import in_words
+
     registry = _registry()
     line, version = registry.resolve(model)
     manifest = registry.manifest(line, version)
@@ -149,7 +151,8 @@ def models_show(console: Console, model: str) -> Answer:
         f"{line}@{version}: {manifest.detector} on {manifest.features.backbone}, {manifest.mode}, cause {manifest.cause}\n"
         f"learnt from {len(manifest.training_keys)} images, {len(manifest.left_out)} left out, parent {manifest.parent}\n"
         f"threshold {registry.operating_point(line, version).threshold:.4f} for {manifest.threshold.false_alarm_rate:.1%} "
-        f"false alarms ({manifest.threshold.low:.1%} to {manifest.threshold.high:.1%})"
+        f"false alarms ({manifest.threshold.low:.1%} to {manifest.threshold.high:.1%})\n"
+        f"drift watch: {in_words(manifest.calibration, manifest.reference)}"
     )
     return Answer({"version": version, "manifest": manifest}, text)
 

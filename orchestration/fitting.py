@@ -1,4 +1,4 @@
-"""What a line's configuration means for its model: which extractor, and how it is fitted."""
+"""What a line's configuration means for its model: which extractor, how it is fitted, and how it is packed."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from detectors.artifact import Provenance, pack
 from detectors.errors import ImageError, InvalidInput
 from detectors.extractors import ExtractorCache
 from detectors.fitting import Progress, fit_model, unwatched
@@ -14,6 +15,7 @@ from detectors.manifest import Preprocessing
 from detectors.model import Extractor, Model, detector_from
 from detectors.preprocessing import Preparation, packed_mask
 from streams.settings import LineConfig
+from streams.stored_calibration import calibrated
 
 QUANTISED_ON = 120
 """Images, spread over all, that 8 bits are made from and judged on."""
@@ -79,3 +81,9 @@ def fit_line(
         told=told,
         notes=notes,
     )
+
+
+def pack_version(model: Model, provenance: Provenance, config: LineConfig, *, golden_image: Image) -> dict[str, bytes]:
+    """The files of a version of a line, with the thresholds of its drift watch: every version is packed here."""
+    calibration = calibrated(model.reference, seed=config.seed)
+    return pack(model, provenance, golden_image=golden_image, calibration=calibration)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, overload
 import msgspec
 import numpy as np
 
-from detectors.artifact import Provenance, pack, unpack
+from detectors.artifact import Provenance, unpack
 from detectors.backbones import BACKBONES
 from detectors.errors import ImageError, InvalidInput
 from detectors.extractors import ExtractorCache
@@ -22,7 +22,7 @@ from detectors.objects import ObjectStore, image_key
 from detectors.patchcluster import PatchCluster
 from detectors.registry import Pointers, Registry
 from detectors.store import open_store
-from orchestration.fitting import fit_line
+from orchestration.fitting import fit_line, pack_version
 from streams.actions import Actor, promote, rollback
 from streams.ledger import Ledger
 from streams.messages import ModelPromoted
@@ -151,7 +151,7 @@ def train_images(
         code_version=distribution_version("driftline"),
         metrics={"unreadable": float(len(unreadable))},
     )
-    version = registry.publish(line, pack(model, provenance, golden_image=images[0]))
+    version = registry.publish(line, pack_version(model, provenance, config, golden_image=images[0]))
     pointers = registry.promote(line, version) if before.champion is None else before
     return Trained(version, pointers, model, stored)
 

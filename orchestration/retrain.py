@@ -70,9 +70,8 @@ class Retrain:
         """Fit, pack and keep the candidate."""
         training_set = self._drafts.training_set()
         model = fit_candidate(training_set, self._rooms.bench, self.extractor, self._config)
-        self._drafts.keep_candidate(
-            pack_candidate(model, training_set, self._rooms.bench, self._provenance(training_set))
-        )
+        provenance = self._provenance(training_set)
+        self._drafts.keep_candidate(pack_candidate(model, training_set, self._rooms.bench, provenance, self._config))
         return model
 
     @cached_property

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from detectors.artifact import Extractors, Provenance, pack, unpack
+from detectors.artifact import Extractors, Provenance, unpack
 from detectors.contract import Patches
 from detectors.duplicates import identical_images, same_parts
 from detectors.encoding import encode_name
@@ -22,7 +22,7 @@ from detectors.images import Image, decode
 from detectors.manifest import FeatureSpec
 from detectors.model import Extractor, Model
 from detectors.objects import ObjectStore
-from orchestration.fitting import extractor_of, fit_line
+from orchestration.fitting import extractor_of, fit_line, pack_version
 from streams.messages import RetrainRequest
 from streams.settings import LineConfig
 
@@ -182,11 +182,11 @@ class Drafts:
 
 
 def pack_candidate(
-    model: Model, training_set: TrainingSet, bench: Workbench, provenance: Provenance
+    model: Model, training_set: TrainingSet, bench: Workbench, provenance: Provenance, config: LineConfig
 ) -> dict[str, bytes]:
     """The candidate's files; its golden image is the first one held out, so that the proof is no image of the bank."""
     (golden,) = bench.images(training_set.held_out[:1])
-    return pack(model, provenance, golden_image=golden)
+    return pack_version(model, provenance, config, golden_image=golden)
 
 
 def load(files: Mapping[str, bytes], extractors: Extractors) -> Model:

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from detectors.errors import NotFound
-from detectors.manifest import DriftReference
+from detectors.manifest import NO_CALIBRATION, DriftReference
 from detectors.registry import Registry
 from detectors.store import open_store
 from orchestration.health_server import observed
@@ -61,12 +63,14 @@ def watch(settings: Settings, stop: threading.Event) -> None:
     from streams.watching import WatchHandler, recorded_in
 
     ledger = Ledger.open(settings.ledger)
+    registry = Registry(open_store(settings.store))
     handler = WatchHandler(
-        partial(drift_reference, Registry(open_store(settings.store))),
+        partial(drift_reference, registry),
         partial(_config, settings.home),
         time.time,
-        history=ledger.history,
+        history=ledger,
         recorded=recorded_in(ledger),
+        calibrations=partial(drift_calibration, registry),
     )
     _work(settings, stop, handler, name="watcher", topics=WATCHED, batch=WATCHER_BATCH)
 
@@ -129,6 +133,14 @@ def drift_reference(registry: Registry, line: str, version: int) -> DriftReferen
         return registry.manifest(line, version).reference
     except NotFound:
         return None
+
+
+def drift_calibration(registry: Registry, line: str, version: int) -> msgspec.Raw:
+    """The calibration stored with a version, as it stands in its manifest."""
+    try:
+        return registry.manifest(line, version).calibration
+    except NotFound:
+        return NO_CALIBRATION
 
 
 def _config(home: Path, line: str) -> LineConfig:

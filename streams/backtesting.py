@@ -10,9 +10,9 @@ import msgspec
 
 from detectors.manifest import DriftReference
 from streams.alarms import Alarm
-from streams.calibrating import calibrate
+from streams.calibrating import calibrate, reference_table
 from streams.classifying import place_of
-from streams.drift import LineMonitor, reference_table
+from streams.drift import LineMonitor
 from streams.incidents import CLOSED, QUIET_IMAGES
 from streams.messages import DriftIncident, Verdict
 from streams.watching import incident

@@ -52,6 +52,8 @@ _RUN_LENGTHS = (1_000.0, 10_000.0)
 _CAUTION = 2.0
 _MARGINS = np.array([7.3, 12.0])
 
+SMALLEST_REFERENCE = 10
+
 QUIET_IMAGES = 200
 """After so many images without an alarm a change is over, or has become usual."""
 
@@ -149,6 +151,23 @@ def signal_table(reference: DriftReference) -> tuple[tuple[str, ...], list[tuple
     return names + FIELDS, columns + list(zip(*reference.regions, strict=True))
 
 
+def reference_table(reference: DriftReference) -> tuple[tuple[str, ...], Array]:
+    """Names, and the reference as `(N, S)`; raises InvalidInput where it is too small, not aligned or not finite."""
+    names, columns = signal_table(reference)
+    if len({len(column) for column in columns}) != 1:
+        lengths = [len(column) for column in columns]
+        raise InvalidInput(f"drift reference with columns of {lengths} images; give one entry an image")
+    if len(columns[0]) < SMALLEST_REFERENCE:
+        raise InvalidInput(
+            f"drift reference of {len(columns[0])} images: at least {SMALLEST_REFERENCE} are needed to tell chance "
+            "from change; fit the model on more images"
+        )
+    table = np.array(columns, dtype=np.float64).T
+    if not np.isfinite(table).all():
+        raise InvalidInput("drift reference with values that are not finite; publish the version again")
+    return names, table
+
+
 def floors(names: tuple[str, ...]) -> Array:
     """The least spread of each signal, in its own units: steps smaller than these are not worth a word."""
     return np.array([_FLOORS.get(name, 0.0) for name in names])
@@ -226,13 +245,20 @@ def calibrate(names: tuple[str, ...], reference_NS: Array, *, seed: int, least_c
     streams_TRW, means_RW = _paths(names, process, scale.least(floors(names)) / scale.above, rng)
     charts = charts_of(names, dead_zones_2S, len(reference_NS))
     known = bootstrap.joint_thresholds(streams_TRW, means_RW, charts, _RUN_LENGTHS)
+    return calibration_of(names, reference_NS, correlation_S, known)
+
+
+def calibration_of(names: tuple[str, ...], reference_NS: Array, correlation_S: Array, known: Thresholds) -> Calibration:
+    """The calibration that thresholds of a reference belong to: all but these takes no time."""
+    scale = Scale.of(reference_NS, floors(names))
+    z_NS = scale.standard(reference_NS)
     return Calibration(
         names=names,
         scale=scale,
-        prime=clipped_NS.mean(axis=0),
+        prime=np.clip(z_NS, -CLIP, CLIP).mean(axis=0),
         weight=len(reference_NS),
         correlation=correlation_S,
-        dead_zones=dead_zones_2S,
+        dead_zones=dead_zones(len(reference_NS), correlation_S),
         suspicion=float(usual_suspicion(z_NS[:, names.index(PEAK)])),
         above_bulk=Scale.of(above_bulk(reference_NS, names)),
         known=known,

@@ -17,6 +17,7 @@ from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from river import drift, stats
 
 from detectors.errors import InvalidInput
@@ -36,14 +37,14 @@ from streams.calibrating import (
     autocorrelation,
     calibrate,
     charts_of,
-    signal_table,
+    reference_table,
     suspicion,
 )
 from streams.camera_faults import Usable
 from streams.classifying import COVARIATE, FAULT, SURGE, Finding, Parts, classify
+from streams.epochs import begins_epoch
 from streams.messages import Signals, Verdict
 
-SMALLEST_REFERENCE = 10
 RECENT = 512
 FAULTY, FAULT_WINDOW = 4, 16
 ABSURD = 1e100
@@ -129,8 +130,8 @@ class PageHinkleyTests:
         sums = np.zeros((2, *self._limits.shape))
         for speed, watched, test in self._tests:
             sums[0, speed, watched] = test._sum_increase - test._min_increase
-            sums[1, speed, watched] = test._max_decrease - test._sum_decrease
-        sums[1][~np.isfinite(self._dead.down)] = 0.0
+            if np.isfinite(self._dead.down[speed, watched]):
+                sums[1, speed, watched] = test._max_decrease - test._sum_decrease
         return sums
 
     def skip(self, z_TW: Array) -> int:
@@ -167,6 +168,7 @@ class LineMonitor:
     `expected_run_length`: images between false alarms of the whole monitor, all signals and tests together. After an alarm the monitor
     starts again from what it knew before the change, so a change that stays is found again. After the first `CONFIRMED_AFTER` images it
     looks whether the line's images hang together more than those of the reference did, and widens its thresholds if so; `notes` says it.
+    It begins anew with each epoch (`streams.epochs`), so that a restart need not live through all that a version has judged.
     `calibration`: of the same reference, if it was made before (it takes a second or two). Raises InvalidInput for a reference that is
     too small or not finite.
 
@@ -202,17 +204,30 @@ class LineMonitor:
         self._row = _Row(self.names, self.calibration.scale.centre)
         self._usable = Usable.of(self.names, self._reference_NS)
         self._judged = self.rejected = 0
+        self._confirmed = False
+        self._tests = PageHinkleyTests(self.calibration, self._run_length)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget the images seen, but for how many they were and what the first of them taught; by itself at each `begins_epoch`."""
         self._recent: deque[Seen] = deque(maxlen=RECENT)
         self._shown: deque[bool] = deque(maxlen=FAULT_WINDOW)
         self._hidden: deque[str] = deque(maxlen=FAULTY)
         self._repeats = self._untold = 0
-        self._confirmed = False
         self._streak: _Streak | None = None
         self._waiting: _Waiting | None = None
         self._known_mean = np.append(self.calibration.prime, 0.0)
         self._known_count = charts_of(self.names, self.calibration.dead_zones, self.calibration.weight).weight
-        self._tests = PageHinkleyTests(self.calibration, self._run_length)
         self._arm()
+
+    @property
+    def knows_the_line(self) -> bool:
+        """Whether the first images of the version, from which it learns how they hang together, have gone by."""
+        return self._confirmed
+
+    def pass_over(self, images: int) -> None:
+        """Count images that are not looked at: those between the first ones of the version and an epoch's beginning."""
+        self._judged += images
 
     @property
     def state(self) -> MonitorState:
@@ -241,9 +256,10 @@ class LineMonitor:
 
     def _follow(self, ids: Sequence[str], raw_TS: Array) -> Iterator[tuple[int, tuple[Alarm, ...]]]:
         at, stride = 0, _SHORTEST
+        begins_T = np.array([begins_epoch(image_id) for image_id in ids])
         while at < len(ids):
             end = min(at + stride, len(ids))
-            at += self._skip(ids[at:end], raw_TS[at:end])
+            at += self._skip(ids[at:end], raw_TS[at:end], begins_T[at:end])
             if at == end:
                 stride = min(2 * stride, _LONGEST)
                 continue
@@ -252,9 +268,9 @@ class LineMonitor:
                 yield at, alarms
             at += 1
 
-    def _skip(self, ids: Sequence[str], raw_TS: Array) -> int:
+    def _skip(self, ids: Sequence[str], raw_TS: Array, begins_T: NDArray[np.bool_]) -> int:
         """Take in as many images as go by without anything to decide; how many these are."""
-        images = self._undecided(raw_TS)
+        images = self._undecided(raw_TS, begins_T)
         if images == 0:
             return 0
         z_TW = self._z(raw_TS[:images])
@@ -266,9 +282,9 @@ class LineMonitor:
         self._age(images)
         return images
 
-    def _undecided(self, raw_TS: Array) -> int:
-        """How many images may be taken in at once: up to the first that shows no part, repeats the one before or is not finite, and up to
-        when the monitor looks again at what it has seen.
+    def _undecided(self, raw_TS: Array, begins_T: NDArray[np.bool_]) -> int:
+        """How many images may be taken in at once: up to the first that shows no part, repeats the one before, is not finite or begins an
+        epoch, and up to when the monitor looks again at what it has seen.
         """
         if not self._confirmed or not all(self._shown) or self._repeats or self._waiting:
             return 0
@@ -277,11 +293,13 @@ class LineMonitor:
             if self._recent
             else np.zeros(len(raw_TS), bool)
         )
-        plain_T = (np.abs(raw_TS) < ABSURD).all(axis=1) & self._usable.shows(raw_TS) & ~again_T
+        plain_T = (np.abs(raw_TS) < ABSURD).all(axis=1) & self._usable.shows(raw_TS) & ~again_T & ~begins_T
         images = len(raw_TS) if plain_T.all() else int(np.argmin(plain_T))
         return images if self._streak is None else min(images, self._streak.undecided)
 
     def _take(self, image_id: str, raw_S: Array) -> tuple[Alarm, ...]:
+        if self.knows_the_line and begins_epoch(image_id):
+            self.begin_anew()
         self._judged += 1
         if not (np.abs(raw_S) < ABSURD).all():
             self.rejected += 1
@@ -540,20 +558,3 @@ class _Row:
         if None in said:
             said = tuple(at if value is None else value for value, at in zip(said, self._usual, strict=True))
         return np.array(said, dtype=np.float64)
-
-
-def reference_table(reference: DriftReference) -> tuple[tuple[str, ...], Array]:
-    """Names, and the reference as `(N, S)`; raises InvalidInput where it is too small, not aligned or not finite."""
-    names, columns = signal_table(reference)
-    if len({len(column) for column in columns}) != 1:
-        lengths = [len(column) for column in columns]
-        raise InvalidInput(f"drift reference with columns of {lengths} images; give one entry an image")
-    if len(columns[0]) < SMALLEST_REFERENCE:
-        raise InvalidInput(
-            f"drift reference of {len(columns[0])} images: at least {SMALLEST_REFERENCE} are needed to tell chance "
-            "from change; fit the model on more images"
-        )
-    table = np.array(columns, dtype=np.float64).T
-    if not np.isfinite(table).all():
-        raise InvalidInput("drift reference with values that are not finite; publish the version again")
-    return names, table

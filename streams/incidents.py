@@ -88,9 +88,12 @@ def live_through(
 
 def _is_forgotten(incident: Incident, at: float, cooldown_s: float) -> bool:
     """Whether it closed too long ago to come back. A time before its end comes from a clock that was set back: no time has passed."""
-    if incident.is_open or incident.quiet <= QUIET_IMAGES:
-        return False
-    return not incident.told.at <= at < incident.told.at + cooldown_s
+    return incident.quiet > QUIET_IMAGES and not may_come_back(incident.told, at, cooldown_s)
+
+
+def may_come_back(told: DriftIncident, at: float, cooldown_s: float) -> bool:
+    """Whether an incident is open, or closed within the cool-down. `told`: the latest message of it."""
+    return told.state != CLOSED or told.at <= at < told.at + cooldown_s
 
 
 def _alarmed(incidents: tuple[Incident, ...], alarm: DriftIncident) -> Lived:

@@ -15,7 +15,16 @@ from detectors.errors import InvalidInput
 from streams.incidents import OPENED
 from streams.ledger_engine import fault, lock_requests, open_engine, refusal
 from streams.ledger_hours import hours_of, judged_of
-from streams.ledger_past import JUDGED_PAGE, first_of_latest, judged_spans, openings, page_of
+from streams.ledger_past import (
+    JUDGED_PAGE,
+    first_of_latest,
+    images_before,
+    judged_before,
+    judged_spans,
+    lives,
+    openings,
+    page_of,
+)
 from streams.ledger_rows import AuditEntry, Counts, GateResult, Hour, ImageStory, JudgedSpan, LineSummary, RequestRow
 from streams.ledger_schema import bring_up_to_date
 from streams.ledger_story import story_of
@@ -56,6 +65,7 @@ __all__ = [
 UNENDED = ("open", "running")
 OUTCOMES = ("promoted", "refused", "awaiting_approval", "failed", "cancelled", "switched_back")
 HISTORY_PAGE = 500
+PLACES_PAGE = 2000
 
 M = TypeVar("M", bound=Message)
 
@@ -146,15 +156,49 @@ class Ledger:
         with self.transaction(writes=False) as connection:
             return story_of(connection, line, image_id)
 
-    def history(self, line: str, version: int) -> Iterator[Verdict]:
-        """What a version has judged, oldest first; read a page at a time, so that years of it need no memory."""
+    def history(
+        self,
+        line: str,
+        version: int,
+        *,
+        since: tuple[float, str] = (-math.inf, ""),
+        before: tuple[float, str] | None = None,
+    ) -> Iterator[Verdict]:
+        """What a version has judged, oldest first; read a page at a time, so that years of it need no memory. `since` (the first) and
+        `before` (no more): places in this order, when judged and which image.
+        """
         place = tuple_(VERDICTS.c.judged_at, VERDICTS.c.image_id)
         query = select(VERDICTS.c.body).where(VERDICTS.c.line == line, VERDICTS.c.version == version)
+        if before is not None:
+            query = query.where(VERDICTS.c.judged_at <= before[0], place < before)
         query = query.order_by(VERDICTS.c.judged_at, VERDICTS.c.image_id).limit(HISTORY_PAGE)
-        page = self._bodies(query, Verdict)
+        page = self._bodies(query.where(VERDICTS.c.judged_at >= since[0], place >= since), Verdict)
         while page:
             yield from page
-            page = self._bodies(query.where(place > (page[-1].judged_at, page[-1].image_id)), Verdict)
+            at = page[-1].judged_at
+            page = self._bodies(query.where(VERDICTS.c.judged_at >= at, place > (at, page[-1].image_id)), Verdict)
+
+    def images_before(
+        self, line: str, version: int, place: tuple[float, str], *, page: int = PLACES_PAGE
+    ) -> Iterator[tuple[float, str]]:
+        """When a version judged which images, newest first, from before `place` on; read a page at a time."""
+        while True:
+            with self.transaction(writes=False) as connection:
+                found = images_before(connection, line, version, place, limit=page)
+            if not found:
+                return
+            place = found[-1]
+            yield from found
+
+    def judged_before(self, line: str, version: int, place: tuple[float, str]) -> int:
+        """How many images a version had judged before `place`; counted in an index, below a microsecond each."""
+        with self.transaction(writes=False) as connection:
+            return judged_before(connection, line, version, place)
+
+    def lives(self, line: str, *, since: float) -> list[DriftIncident]:
+        """Every state of the incidents of a line that are open, or of which something was told from `since` on, oldest first."""
+        with self.transaction(writes=False) as connection:
+            return lives(connection, line, since=since)
 
     def judged_spans(self, line: str, *, since: float = -math.inf) -> list[JudgedSpan]:
         """What each version of a line has judged from `since` on, in the order of its first verdict there."""

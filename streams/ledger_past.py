@@ -6,8 +6,9 @@ import msgspec
 from sqlalchemy import Connection, func, select, tuple_
 
 from detectors.errors import InvalidInput
+from streams.incidents import OPENED
 from streams.ledger_rows import JudgedSpan
-from streams.ledger_tables import INCIDENTS, VERDICTS
+from streams.ledger_tables import EVENTS, INCIDENTS, VERDICTS
 from streams.messages import DriftIncident, NearestNormal, Verdict, decode
 
 JUDGED_PAGE = 5000
@@ -76,3 +77,38 @@ def _judged_at(connection: Connection, told: DriftIncident) -> float:
     here = (VERDICTS.c.line == told.line) & (VERDICTS.c.image_id == told.alarm_image_id)
     at = connection.execute(select(VERDICTS.c.judged_at).where(here)).scalar()
     return math.inf if at is None else float(at)
+
+
+def images_before(
+    connection: Connection, line: str, version: int, place: tuple[float, str], *, limit: int
+) -> list[tuple[float, str]]:
+    """When a version judged which images, newest first, from before `place` (when judged, image) on."""
+    at, image_id = VERDICTS.c.judged_at, VERDICTS.c.image_id
+    query = select(at, image_id).where(VERDICTS.c.line == line, VERDICTS.c.version == version)
+    query = query.where(at <= place[0], tuple_(at, image_id) < place).order_by(at.desc(), image_id.desc()).limit(limit)
+    return [(row.judged_at, row.image_id) for row in connection.execute(query)]
+
+
+def judged_before(connection: Connection, line: str, version: int, place: tuple[float, str]) -> int:
+    """How many images a version had judged before `place`."""
+    at = VERDICTS.c.judged_at
+    query = select(func.count()).where(VERDICTS.c.line == line, VERDICTS.c.version == version)
+    earlier = connection.execute(query.where(at < place[0])).scalar_one()
+    return int(earlier + connection.execute(query.where(at == place[0], VERDICTS.c.image_id < place[1])).scalar_one())
+
+
+def lives(connection: Connection, line: str, *, since: float) -> list[DriftIncident]:
+    """Every state of the incidents of a line that are open, or of which something was told from `since` on, oldest first.
+
+    Older programs kept only the latest state: then that alone.
+    """
+    states = (EVENTS.c.kind == DriftIncident.topic) & (EVENTS.c.line == line)
+    told = select(EVENTS.c.subject).where(states, EVENTS.c.at >= since)
+    newest = select(INCIDENTS.c.body).where(INCIDENTS.c.line == line, INCIDENTS.c.state == OPENED)
+    opened = [decode(body, DriftIncident) for body in connection.execute(newest).scalars()]
+    wanted = {each.incident_id for each in opened} | set(connection.execute(told).scalars())
+    query = select(EVENTS.c.body).where(states, EVENTS.c.subject.in_(sorted(wanted)))
+    known = [decode(body, DriftIncident) for body in connection.execute(query).scalars()]
+    kept = {each.incident_id for each in known}
+    known += [each for each in opened if each.incident_id not in kept]
+    return sorted(known, key=lambda each: (each.at, each.incident_id, each.sequence))

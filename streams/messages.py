@@ -210,7 +210,8 @@ class IncidentAnswer(Message, frozen=True, kw_only=True):
 class RetrainRequest(Message, frozen=True, kw_only=True):
     """A new model is wanted. `cause`: cold_start, covariate_drift, reviews, schedule, manual; `mode`: blind, trusted, refresh.
 
-    `image_keys` is the window: object keys of the images to learn from, oldest first.
+    `image_keys` is the window: object keys of the images to learn from, oldest first. `asked_at`: when the last of them was judged,
+    of a request that follows from an incident.
     """
 
     topic: ClassVar[str] = "requests"
@@ -222,6 +223,7 @@ class RetrainRequest(Message, frozen=True, kw_only=True):
     alarm_at: float | None
     requested_at: float
     incident_id: str | None = None
+    asked_at: float | None = None
 
     @property
     def identity(self) -> str:

@@ -11,7 +11,7 @@ messages.
 import hashlib
 from dataclasses import dataclass, replace
 
-from streams.incidents import CLOSED, EXPECTED, IGNORED, QUIET_IMAGES, Incident, ending, live_through
+from streams.incidents import CLOSED, EXPECTED, IGNORED, QUIET_IMAGES, Incident, ending, live_through, may_come_back
 from streams.messages import DriftIncident, Message, RetrainRequest
 from streams.settings import LineConfig
 
@@ -45,6 +45,13 @@ class NewVersion:
 
 
 @dataclass(frozen=True)
+class NewEpoch:
+    """The watch begins anew with the next image (`streams.epochs`): what is left is what a ledger can tell of the time before."""
+
+    at: float
+
+
+@dataclass(frozen=True)
 class RequestEnded:
     """A request came to its end: promoted, refused, failed, cancelled or switched_back."""
 
@@ -62,7 +69,7 @@ class Answered:
     at: float
 
 
-Event = Judged | Gathered | NewVersion | RequestEnded | Answered
+Event = Judged | Gathered | NewVersion | NewEpoch | RequestEnded | Answered
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,8 @@ def decide(state: LineState, event: Event, *, line: str, config: LineConfig) -> 
         return _gathered(state, event, line, config)
     if isinstance(event, NewVersion):
         return _new_version(state, event, config)
+    if isinstance(event, NewEpoch):
+        return new_epoch(state, event, config), ()
     if isinstance(event, RequestEnded):
         return _ended(state, event, config), ()
     return _answered(state, event), ()
@@ -156,6 +165,7 @@ def _ask(state: LineState, at: float, line: str, config: LineConfig) -> Step:
         alarm_at=incident.alarm_at,
         requested_at=at,
         incident_id=incident.told.incident_id,
+        asked_at=at,
     )
     asked = replace(incident, attempts=incident.attempts + 1)
     incidents = tuple(asked if each is incident else each for each in state.incidents)
@@ -197,6 +207,14 @@ def _new_version(state: LineState, event: NewVersion, config: LineConfig) -> Ste
     closed = tuple(ending(each.told, at=event.at, reason=reason) for each in state.open_incidents)
     rests_until = event.at + config.cooldown_s if state.request_id else state.rests_until
     return LineState(version=event.version, rests_until=rests_until), closed
+
+
+def new_epoch(state: LineState, event: NewEpoch, config: LineConfig) -> LineState:
+    """Open incidents stay, and closed ones that may come back within the cool-down; quiet images and the window are counted anew."""
+    kept = tuple(
+        replace(each, quiet=0) for each in state.incidents if may_come_back(each.told, event.at, config.cooldown_s)
+    )
+    return replace(state, incidents=kept, window=())
 
 
 def _ended(state: LineState, event: RequestEnded, config: LineConfig) -> LineState:

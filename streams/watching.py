@@ -1,24 +1,37 @@
 """The watcher's handler: verdicts in, incidents and requests for new models out.
 
-State lives in memory, keyed by line and version, and is rebuilt by replaying what was recorded when a line is met
-again. What came of an image is remembered by its id, so a redelivered verdict gives the same messages and moves
-nothing.
+State lives in memory, keyed by line and version. When a line is met again it is rebuilt from what was recorded: the monitor by replay of
+the verdicts since the latest beginning of an epoch (`streams.epochs`) up to the image in hand (and up to `REMEMBERED` after it), the
+policy from what the ledger tells of the time before. That takes at most `LONGEST_REPLAY` images and a page of them in
+memory, however many the version has judged, and promises:
+
+- a watcher that was restarted says what it would have said: the same incidents by the same identities, the same requests;
+- an incident that the ledger has open is never opened a second time under another identity, even where the replay did not lead to it
+  (verdicts that the recorder had not yet written, or that came in another order than they were judged);
+- an incident that the replay led to and the ledger does not know is told again, under the same identity: consumers are idempotent.
+
+What came of an image is remembered by its id, so a redelivered verdict gives the same messages and moves nothing.
+
+What is not exact: `after_images` counts images judged late after a restart only.
 """
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import msgspec
 
 from detectors.errors import InvalidInput
-from detectors.manifest import DriftReference
+from detectors.manifest import NO_CALIBRATION, DriftReference
 from streams.alarms import Alarm
 from streams.bus import Record
-from streams.classifying import place_of
+from streams.classifying import place_of as place_in_words
 from streams.drift import LineMonitor
-from streams.incidents import EXPECTED, IGNORED, OPENED, ending
+from streams.epochs import BEGINNING, Place, begins_epoch
+from streams.incidents import EXPECTED, IGNORED, OPENED, Incident, ending
 from streams.ledger import Ledger
 from streams.messages import (
     Collected,
@@ -30,47 +43,46 @@ from streams.messages import (
     Verdict,
     decode,
 )
+from streams.resuming import (
+    KNOWS_NOTHING,
+    History,
+    Recorded,
+    in_service_since,
+    latest_epoch,
+    place_of,
+    policy_at,
+    unaccounted,
+    watched_until,
+)
 from streams.retraining import (
     Answered,
     Event,
     Gathered,
     Judged,
     LineState,
+    NewEpoch,
     NewVersion,
     RequestEnded,
     decide,
     digest_of_cause,
 )
 from streams.settings import LineConfig
+from streams.stored_calibration import restored
 from streams.worker import Effects
 
 TOPICS = (Verdict.topic, Collected.topic, ModelPromoted.topic)
 REMEMBERED = 4096
+PAGE = 2048
 AWAITING = "awaiting_approval"
 
 References = Callable[[str, int], DriftReference | None]
-History = Callable[[str, int], Iterable[Verdict]]
+Calibrations = Callable[[str, int], msgspec.Raw]
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """What else the watcher asks of the ledger; the defaults know nothing.
-
-    `collected`: images collected from a line, oldest first. `outcome`: how a request ended, None while it is under
-    way. `open_incidents`: those of a line. `answers`: what people said of an incident, oldest first (all of it, so that
-    a replay hears each answer when it was given).
-    """
-
-    collected: Callable[[str], Iterable[Collected]] = lambda _: ()
-    outcome: Callable[[str], RequestEnded | None] = lambda _: None
-    open_incidents: Callable[[str], Iterable[DriftIncident]] = lambda _: ()
-    answers: Callable[[str], Sequence[IncidentAnswer]] = lambda _: ()
-
-
 def recorded_in(ledger: Ledger) -> Recorded:
-    """What a ledger knows of it: collected images, ended requests, open incidents, people's answers."""
+    """What a ledger knows of it."""
 
     def outcome(request_id: str) -> RequestEnded | None:
         row = ledger.request(request_id)
@@ -83,23 +95,71 @@ def recorded_in(ledger: Ledger) -> Recorded:
         outcome=outcome,
         open_incidents=lambda line: ledger.incidents(line, open_only=True),
         answers=ledger.answers,
+        lives=lambda line, since: ledger.lives(line, since=since),
+        requests=lambda line: [row.request for row in ledger.requests(line)],
+        promotions=ledger.promotions,
     )
 
 
 @dataclass
 class _Watch:
-    """One line: the policy's state, the monitor of the current version, and what came of the latest images."""
+    """One line: the policy's state, the monitor of the current version, and what came of the latest images.
+
+    `caught_up`: whether what the version judged before the first image in hand was lived through; `unaccounted`: open incidents that
+    this did not lead to; `untold`: messages that go with the next image.
+    """
 
     state: LineState = field(default_factory=LineState)
     monitor: LineMonitor | None = None
     said: OrderedDict[str, tuple[Message, ...]] = field(default_factory=OrderedDict)
     left: int | None = None
     sequence: int = -1
+    caught_up: bool = False
+    unaccounted: tuple[Incident, ...] = ()
+    untold: tuple[Message, ...] = ()
 
     def remember(self, identity: str, messages: tuple[Message, ...]) -> None:
         self.said[identity] = messages
         while len(self.said) > REMEMBERED:
             self.said.popitem(last=False)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether an image without an alarm leaves the policy as it is."""
+        return self.state == LineState(version=self.state.version, rests_until=self.state.rests_until)
+
+    def account(self, left: tuple[Incident, ...], told: Set[str]) -> None:
+        """Settle with the ledger which incidents are open. `left`: those that it has and the replay did not lead to; `told`: which of
+        the replay's it knows. The others are told again, unless the ledger has one of their kind: then they are that one.
+        """
+        theirs = {each.told.kind: each for each in left}
+        incidents = []
+        for each in self.state.incidents:
+            if each.is_open and each.told.incident_id not in told:
+                same = theirs.pop(each.told.kind, None)
+                if same is None:
+                    self.untold += (each.told,)
+                else:
+                    each = replace(same, quiet=each.quiet, says=each.says)
+            incidents.append(each)
+        self.state = replace(self.state, incidents=tuple(incidents))
+        self.unaccounted = tuple(theirs.values())
+
+    def adopt(self, verdict: Verdict, opened: Sequence[DriftIncident]) -> None:
+        """Go on with what is unaccounted for once its image has gone by, or its kind alarms: no second one is opened. An incident that
+        this very image opens has been accounted for.
+        """
+        ids, kinds = {each.incident_id for each in opened}, {each.kind for each in opened}
+        left = [each for each in self.unaccounted if each.told.incident_id not in ids]
+        due = [each for each in left if each.told.kind in kinds or each.told.at < verdict.judged_at]
+        for each in due:
+            others = tuple(it for it in self.state.incidents if it.told.kind != each.told.kind)
+            if not self._has_open(each.told.kind):
+                self.state = replace(self.state, incidents=(*others, each))
+        self.unaccounted = tuple(each for each in left if each not in due)
+
+    def _has_open(self, kind: str) -> bool:
+        return any(each.told.kind == kind for each in self.state.open_incidents)
 
     def follows(self, version: int) -> bool:
         """Whether a verdict of `version` means that the line has a new model (and is not a straggler from before a
@@ -111,9 +171,9 @@ class _Watch:
 class WatchHandler:
     """Watches every line of the partitions it is given. A handler for `streams.worker.Worker` over `TOPICS`.
 
-    `references` gives the drift reference of a line's version, `lines` its configuration, `history` its recorded
-    verdicts in the order of judgement; `recorded` whatever else a restart needs. Late and repeated verdicts, and
-    those of versions that have been replaced, are not watched.
+    `references` gives the drift reference of a line's version, `calibrations` what is stored with it, `lines` the line's
+    configuration, `history` the version's recorded verdicts in the order of judgement; `recorded` whatever else a restart
+    needs. Late and repeated verdicts, and those of versions that have been replaced, are not watched.
     """
 
     def __init__(
@@ -123,22 +183,25 @@ class WatchHandler:
         now: Callable[[], float],
         *,
         history: History,
-        recorded: Recorded = Recorded(),
+        recorded: Recorded = KNOWS_NOTHING,
+        calibrations: Calibrations = lambda *_: NO_CALIBRATION,
     ) -> None:
         self._references = references
         self._lines = lines
         self._now = now
         self._history = history
         self._recorded = recorded
+        self._calibrations = calibrations
         self._watches: dict[str, _Watch] = {}
         self._configs: dict[str, LineConfig] = {}
         self._answers: dict[str, Sequence[IncidentAnswer]] = {}
+        self._outcomes: dict[str, RequestEnded | None] = {}
 
     def handle(self, records: Sequence[Record]) -> Effects:
         """Incidents and requests that follow from `records`; raises InvalidInput for one that is no message of its
         topic.
         """
-        self._configs, self._answers = {}, {}
+        self._configs, self._answers, self._outcomes = {}, {}, {}
         return Effects(messages=tuple(message for record in records for message in self._take(record)))
 
     def monitor(self, line: str) -> LineMonitor | None:
@@ -149,7 +212,8 @@ class WatchHandler:
     def state(self, line: str) -> LineState:
         """Where the policy stands with a line.
 
-        >>> handler = WatchHandler(lambda *_: None, lambda _: LineConfig(), lambda: 0.0, history=lambda *_: ())
+        >>> from streams.resuming import NothingJudged
+        >>> handler = WatchHandler(lambda *_: None, lambda _: LineConfig(), lambda: 0.0, history=NothingJudged())
         >>> handler.state("tiles").window
         ()
         """
@@ -168,25 +232,29 @@ class WatchHandler:
         watch = self._watches.get(verdict.line, _Watch())
         if verdict.image_id in watch.said:
             return watch.said[verdict.image_id]
-        news: tuple[Message, ...] = ()
         if watch.follows(verdict.version):
-            watch, news = self._switch(verdict.line, watch, NewVersion(verdict.version, verdict.judged_at))
+            watch = self._switched(verdict.line, watch, NewVersion(verdict.version, verdict.judged_at))
+        if _watched(watch, verdict) and not watch.caught_up:
+            watch = self._caught_up(watch, verdict)
+        self._watches[verdict.line] = watch
         if _watched(watch, verdict):
             self._judge(watch, verdict)
-        if news:
-            watch.remember(verdict.image_id, news + watch.said.get(verdict.image_id, ()))
+        if watch.untold:
+            watch.remember(verdict.image_id, watch.untold + watch.said.get(verdict.image_id, ()))
+            watch.untold = ()
         return watch.said.get(verdict.image_id, ())
 
     def _promoted(self, promoted: ModelPromoted) -> tuple[Message, ...]:
         watch = self._watches.get(promoted.line, _Watch())
         if promoted.identity in watch.said or promoted.sequence <= watch.sequence:
             return watch.said.get(promoted.identity, ())
-        news: tuple[Message, ...] = ()
         if promoted.version != watch.state.version:
-            watch, news = self._switch(promoted.line, watch, NewVersion(promoted.version, promoted.at))
+            watch = self._switched(promoted.line, watch, NewVersion(promoted.version, promoted.at))
+            self._watches[promoted.line] = watch
         watch.sequence = promoted.sequence
-        watch.remember(promoted.identity, news)
-        return news
+        watch.remember(promoted.identity, watch.untold)
+        watch.untold = ()
+        return watch.said[promoted.identity]
 
     def _collected(self, collected: Collected) -> tuple[Message, ...]:
         if collected.line not in self._watches:
@@ -198,22 +266,74 @@ class WatchHandler:
         self._gather(watch, collected)
         return watch.said[_collecting(collected)]
 
-    def _switch(self, line: str, before: _Watch, event: NewVersion) -> tuple[_Watch, tuple[Message, ...]]:
-        """Watch another version: close what was open, and live through what is recorded of it. Nothing changes if
-        this raises.
-        """
+    def _switched(self, line: str, before: _Watch, event: NewVersion) -> _Watch:
+        """The watch of another version; what was open is closed."""
         state, news = decide(before.state, event, line=line, config=self._config(line))
-        left = before.state.version
-        watch = _Watch(state, self._new_monitor(line, event.version), before.said.copy(), left, before.sequence)
         closed = {message.incident_id for message in news if isinstance(message, DriftIncident)}
         for told in self._recorded.open_incidents(line):
             if told.version != event.version and told.incident_id not in closed:
                 news += (ending(told, at=event.at, reason=f"version {event.version} judges the line"),)
-        for verdict in self._history(line, event.version):
-            if verdict.image_id not in watch.said and _watched(watch, verdict):
-                self._judge(watch, verdict)
-        self._watches[line] = watch
-        return watch, news
+        return _Watch(
+            state=state,
+            monitor=self._new_monitor(line, event.version),
+            said=before.said.copy(),
+            left=before.state.version,
+            sequence=before.sequence,
+            untold=before.untold + news,
+        )
+
+    def _caught_up(self, before: _Watch, verdict: Verdict) -> _Watch:
+        """The watch after all that its version judged before this verdict, whose line is met for the first time; and some of what came
+        after it, if that is recorded: it may have been watched already, and if not, what came of it is remembered.
+        """
+        watch = replace(before, monitor=deepcopy(before.monitor), said=before.said.copy(), caught_up=True)
+        if watch.monitor is None:
+            return watch
+        line, version, until = verdict.line, verdict.version, place_of(verdict)
+        begins = latest_epoch(self._history, line, version, until)
+        if begins is not None and not self._introduced(watch.monitor, line, version, begins):
+            begins, watch.monitor = None, deepcopy(before.monitor)
+        first = begins or BEGINNING
+        earlier = islice(self._history.images_before(line, version, first), REMEMBERED if begins else 0)
+        for _, image_id in reversed(list(earlier)):
+            watch.remember(image_id, watch.said.get(image_id, ()))
+        policy = policy_at(self._recorded, line, version, first[0], self._config(line))
+        watch.state = replace(policy, rests_until=max(policy.rests_until, before.state.rests_until))
+        verdicts = self._history.history(line, version, since=first, before=None)
+        service = in_service_since(self._recorded.promotions(line), version)
+        self._live_through(watch, watched_until(verdicts, until, ahead=REMEMBERED), service)
+        opened = [each.told.at for each in watch.state.open_incidents]
+        told = self._recorded.lives(line, min(opened)) if opened else ()
+        known = {each.incident_id for each in told}
+        coming = {each.told.incident_id for each in watch.state.incidents if each.told.at >= verdict.judged_at}
+        watch.account(unaccounted(self._recorded, line, watch.state), known | coming)
+        return watch
+
+    def _introduced(self, monitor: LineMonitor, line: str, version: int, begins: Place) -> bool:
+        """Show a monitor the first images of its version, and take it to the beginning of an epoch; False where that lies among them."""
+        watched = (
+            each for each in self._history.history(line, version, since=BEGINNING, before=begins) if not each.late
+        )
+        for seen, each in enumerate(watched, start=1):
+            monitor.update(each.image_id, each.signals)
+            if monitor.knows_the_line:
+                monitor.pass_over(self._history.judged_before(line, version, begins) - seen)
+                monitor.begin_anew()
+                return True
+        return False
+
+    def _live_through(self, watch: _Watch, verdicts: Iterable[Verdict], service: float) -> None:
+        """Recorded verdicts through monitor and policy, a page at a time; the policy hears nothing from before the version's `service`."""
+        coming = iter(verdicts)
+        while watch.monitor and (page := list(islice(coming, PAGE))):
+            raised = {each.image_id: alarms for each, alarms in watch.monitor.follow(page)}
+            for each in page:
+                alarms = raised.get(each.image_id, ())
+                if each.judged_at >= service and (alarms or not watch.is_idle or begins_epoch(each.image_id)):
+                    self._prepare(watch, each)
+                    self._conclude(watch, each, alarms)
+                elif each.image_id not in watch.said:
+                    watch.remember(each.image_id, ())
 
     def _new_monitor(self, line: str, version: int) -> LineMonitor | None:
         """A monitor of the version; None, with a warning, where its reference cannot carry one."""
@@ -222,21 +342,40 @@ class WatchHandler:
             _log.warning("line %s: version %d has no drift reference; its drift is not watched", line, version)
             return None
         try:
-            return LineMonitor(reference, expected_run_length=config.expected_run_length, seed=config.seed)
+            return LineMonitor(
+                reference,
+                expected_run_length=config.expected_run_length,
+                seed=config.seed,
+                calibration=restored(self._calibrations(line, version), reference),
+            )
         except InvalidInput as error:
             _log.warning("line %s: the drift of version %d is not watched: %s", line, version, error)
             return None
 
     def _judge(self, watch: _Watch, verdict: Verdict) -> None:
         """One image of the current version through the monitor and the policy; what came of it is remembered."""
-        self._settle(watch, verdict.line, verdict.judged_at)
-        run_length = self._config(verdict.line).expected_run_length
+        self._prepare(watch, verdict)
         alarms: tuple[Alarm, ...] = ()
         if watch.monitor:  # nothing may fail from here on: an image that comes again must not be taken in twice
             alarms = watch.monitor.update(verdict.image_id, verdict.signals)
+        self._conclude(watch, verdict, alarms)
+
+    def _prepare(self, watch: _Watch, verdict: Verdict) -> None:
+        """What the policy has to know before an image; doing it twice changes nothing."""
+        if begins_epoch(verdict.image_id):
+            self._step(watch, verdict.line, NewEpoch(verdict.judged_at))
+        self._settle(watch, verdict.line, verdict.judged_at)
+        self._config(verdict.line)
+
+    def _conclude(self, watch: _Watch, verdict: Verdict, alarms: tuple[Alarm, ...]) -> None:
+        """One image with what the monitor says of it through the policy."""
+        run_length = self._config(verdict.line).expected_run_length
         opened = tuple(incident(verdict, alarm, run_length=run_length) for alarm in alarms)
+        watch.adopt(verdict, opened)
         event = Judged(verdict.image_key, verdict.judged_at, opened)
-        watch.remember(verdict.image_id, self._step(watch, verdict.line, event))
+        messages = self._step(watch, verdict.line, event)
+        if verdict.image_id not in watch.said:
+            watch.remember(verdict.image_id, messages)
 
     def _gather(self, watch: _Watch, collected: Collected) -> None:
         if _collecting(collected) not in watch.said:
@@ -246,13 +385,19 @@ class WatchHandler:
 
     def _settle(self, watch: _Watch, line: str, at: float) -> None:
         """Tell the policy what people and Dagster did since: a request that ended, what was said of an incident."""
-        ended = self._recorded.outcome(watch.state.request_id) if watch.state.request_id else None
+        ended = self._outcome(watch.state.request_id) if watch.state.request_id else None
         if ended and self._is_past(ended.at, at):
             self._step(watch, line, replace(ended, at=min(ended.at, at)))
         for each in watch.state.incidents:
             says = self._answer(each.told.incident_id, at)
             if says is not None and says != each.says:
                 self._step(watch, line, Answered(each.told.incident_id, says, at))
+
+    def _outcome(self, request_id: str) -> RequestEnded | None:
+        """How a request ended, asked once a batch: none of its images was judged later."""
+        if request_id not in self._outcomes:
+            self._outcomes[request_id] = self._recorded.outcome(request_id)
+        return self._outcomes[request_id]
 
     def _answer(self, incident_id: str, at: float) -> str | None:
         """What was said last of an incident by that time, of what matters to the policy."""
@@ -303,7 +448,7 @@ def incident(verdict: Verdict, alarm: Alarm, *, run_length: int | None = None) -
         evidence=alarm.evidence,
         shape=alarm.shape,
         where=alarm.where,
-        place=place_of(alarm.where),
+        place=place_in_words(alarm.where),
         run_length=run_length,
     )
 

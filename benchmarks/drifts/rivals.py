@@ -17,9 +17,9 @@ from river import drift
 from scipy.stats import ks_2samp
 
 from streams.alarms import Alarm
-from streams.calibrating import Calibration, calibrate
+from streams.calibrating import Calibration, calibrate, reference_table
 from streams.classifying import place_of
-from streams.drift import LineMonitor, reference_table
+from streams.drift import LineMonitor
 from streams.messages import Signals
 
 PEAK_ONLY: Sequence[int] = (PLAIN.index("peak"),)

@@ -22,7 +22,7 @@ from detectors.extractors import ExtractorCache
 from detectors.features import FeatureExtractor, load_extractor
 from detectors.fitting import fit_model
 from detectors.images import Image
-from detectors.manifest import FeatureSpec, Manifest, read_manifest
+from detectors.manifest import DriftCalibration, FeatureSpec, Manifest, read_manifest
 from detectors.model import DETECTORS, Extractor, Model, detector_from
 from detectors.registry import Registry
 from detectors.store import FolderStore
@@ -130,6 +130,27 @@ def test_a_version_made_before_one_patch_of_smoothing_keeps_its_scores(model: Mo
     image = textures(2, 1)
     assert restored.score(image)[0].peak == pytest.approx(older.score(image)[0].peak, rel=1e-6)
     assert restored.score(image)[0].peak != pytest.approx(model.score(image)[0].peak, rel=1e-3)
+
+
+@pytest.mark.parametrize("stored", [None, 7, {"method": [1]}])
+def test_a_version_is_served_whatever_stands_where_the_calibration_of_its_drift_watch_belongs(
+    files: Files, cache: ExtractorCache, stored: object
+) -> None:
+    manifest = json.loads(files["manifest.json"])
+    del manifest["calibration"]
+    older = json.dumps(manifest if stored is None else manifest | {"calibration": stored}).encode()
+    _, read = unpack(files | {"manifest.json": older}, extractors=cache)
+    assert msgspec.json.decode(read.calibration) == stored
+
+
+def test_a_calibration_is_kept_in_the_manifest(model: Model) -> None:
+    calibration = DriftCalibration(
+        method="1", names=("peak",), seed=0, correlation=(0.1,), start=((1.0, 2.0), (3.0, 4.0)), length=((1.0, 2.0), (3.0, 4.0)),
+        levels=((1_000.0, 1.0), (10_000.0, 2.0)),
+    )  # fmt: skip
+    files = pack(model, PROVENANCE, golden_image=textures(1, 1)[0], calibration=calibration)
+    kept = read_manifest(files["manifest.json"]).calibration
+    assert msgspec.json.decode(kept, type=DriftCalibration) == calibration
 
 
 def test_a_golden_image_of_the_fit_itself_proves_too(model: Model, cache: ExtractorCache) -> None:

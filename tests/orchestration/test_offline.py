@@ -85,6 +85,8 @@ def test_a_line_is_trained_predicted_promoted_and_rolled_back(
     assert answer(capsys, "models", "promote", "press-4/door@2", "--why", "test")["version"] == 2
     assert answer(capsys, "models", "rollback", "press-4/door", "--why", "test")["version"] == 1
     assert answer(capsys, "models", "show", "press-4/door@2")["manifest"]["detector"] == "patchcluster"
+    assert run(driftline, ["models", "show", "press-4/door@1"]) == 0
+    assert "drift watch: 26 signals, reference of 16 images, thresholds stored" in capsys.readouterr().out
     assert answer(capsys, "models", "verify", "press-4/door@1")["problems"] == []
     assert answer(capsys, "models", "list")["lines"][0]["champion"] == 1
 

@@ -2,14 +2,24 @@
 
 import pytest
 
+from detectors.artifact import Provenance
 from detectors.errors import InvalidInput
 from detectors.extractors import ExtractorCache
 from detectors.images import encode_png
+from detectors.manifest import read_manifest
 from detectors.store import FolderStore
-from orchestration.training import LEAST_HELD_OUT, TrainingSet, Workbench, choose_images
+from orchestration.training import (
+    LEAST_HELD_OUT,
+    TrainingSet,
+    Workbench,
+    choose_images,
+    fit_candidate,
+    pack_candidate,
+)
 from streams.messages import RetrainRequest
 from streams.rendered import RenderedLine
 from streams.settings import LineConfig
+from streams.stored_calibration import restored
 
 PARTS = 24
 
@@ -59,3 +69,13 @@ def test_too_few_images_are_refused_with_their_number(bench: Workbench) -> None:
         chosen(bench, [*(f"1.0/{number}" for number in range(19)), "copy"])
     with pytest.raises(InvalidInput, match="0 different usable images in a window of 1"):
         chosen(bench, ["torn"])
+
+
+def test_a_candidate_carries_the_thresholds_of_its_drift_watch(bench: Workbench) -> None:
+    config = LineConfig(image_size=64, detector="patchcore", bank=200)
+    keys = [f"1.0/{number}" for number in range(PARTS)]
+    made = TrainingSet(line="l", request_id="r", fit=tuple(keys[1:]), held_out=tuple(keys[:1]), left_out={})
+    model = fit_candidate(made, bench, bench.extractor(config), config)
+    origin = Provenance("l", "blind", "manual", None, "r", created_at=1.0, code_version="1", metrics={})
+    manifest = read_manifest(pack_candidate(model, made, bench, origin, config)["manifest.json"])
+    assert restored(manifest.calibration, manifest.reference) is not None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
@@ -30,6 +31,10 @@ def named_queries(verdicts: int) -> dict[str, Query]:
         "one incident": lambda ledger: ledger.incident(line, told),
         "states of an incident": lambda ledger: ledger.incident_states(line, told),
         "answers to an incident": lambda ledger: ledger.answers(told),
+        "images judged before a moment": lambda ledger: list(
+            islice(ledger.images_before(line, 1, (end, ""), page=400), 400)
+        ),
+        "lives of recent incidents": lambda ledger: ledger.lives(line, since=end - 60),
         "one image's story": lambda ledger: ledger.story(line, told),
         "latest flagged of a line": lambda ledger: ledger.flagged(line, limit=8),
         "flagged and not reviewed": lambda ledger: ledger.flagged(line, limit=25, unreviewed_only=True),

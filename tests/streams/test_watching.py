@@ -10,6 +10,7 @@ import pytest
 from detectors.errors import InvalidInput, Unavailable
 from detectors.manifest import DriftReference
 from streams.bus import Record
+from streams.epochs import Place
 from streams.ledger import Ledger
 from streams.messages import (
     Collected,
@@ -23,8 +24,10 @@ from streams.messages import (
     Verdict,
     encode,
 )
+from streams.resuming import History, NothingJudged, Recorded
 from streams.settings import LineConfig
-from streams.watching import TOPICS, History, Recorded, WatchHandler, recorded_in
+from streams.stored_calibration import calibrated
+from streams.watching import TOPICS, WatchHandler, recorded_in
 
 CONFIG = LineConfig(retrain_images=20, cold_start_images=10, cooldown_s=60.0)
 NOW = 5_000.0
@@ -80,16 +83,15 @@ def records(messages: Iterable[Message], *, first: int = 0) -> list[Record]:
     ]
 
 
-def nothing_recorded(_line: str, _version: int) -> Iterable[Verdict]:
-    return ()
+NOTHING = NothingJudged()
 
 
-def handler(history: History = nothing_recorded, *, config: LineConfig = CONFIG) -> WatchHandler:
+def handler(history: History = NOTHING, *, config: LineConfig = CONFIG) -> WatchHandler:
     return WatchHandler(reference, lambda _: config, lambda: NOW, history=history)
 
 
 def after_restart(ledger: Ledger, *, config: LineConfig = CONFIG) -> WatchHandler:
-    return WatchHandler(reference, lambda _: config, lambda: NOW, history=ledger.history, recorded=recorded_in(ledger))
+    return WatchHandler(reference, lambda _: config, lambda: NOW, history=ledger, recorded=recorded_in(ledger))
 
 
 def answer(told: Message, says: str, *, at: float) -> IncidentAnswer:
@@ -295,7 +297,7 @@ def test_a_ledger_that_cannot_tell_answers_holds_an_image_up_and_takes_it_in_onc
         return ()
 
     watcher = WatchHandler(
-        reference, lambda _: CONFIG, lambda: NOW, history=nothing_recorded, recorded=Recorded(answers=answers)
+        reference, lambda _: CONFIG, lambda: NOW, history=NOTHING, recorded=Recorded(answers=answers)
     )
     take(watcher, STEADY + STEP[:30])
     monitor = watcher.monitor("tiles")
@@ -371,13 +373,22 @@ def test_lines_do_not_mix() -> None:
     assert identities(said) == identities(take(handler(), STEADY + STEP))
 
 
+@pytest.mark.parametrize("kept", ["whole", "broken"])
+def test_a_stored_calibration_changes_no_alarm(kept: str, caplog: pytest.LogCaptureFixture) -> None:
+    stored = calibrated(reference(), seed=CONFIG.seed)
+    raw = msgspec.Raw(msgspec.json.encode(stored)[: None if kept == "whole" else 40])
+    watcher = WatchHandler(reference, lambda _: CONFIG, lambda: NOW, history=NOTHING, calibrations=lambda *_: raw)
+    assert identities(take(watcher, STEADY + STEP)) == identities(take(handler(), STEADY + STEP)) != []
+    assert ("calibrated anew" in caplog.text) == (kept == "broken")
+
+
 @pytest.mark.parametrize("images", [None, 5])
 def test_a_version_that_cannot_be_watched_is_said_and_stops_nothing(
     images: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = reference()
     short = DriftReference(**{name: getattr(whole, name)[:images] for name in SIGNALS}) if images else None
-    watcher = WatchHandler(lambda *_: short, lambda _: CONFIG, lambda: NOW, history=nothing_recorded)
+    watcher = WatchHandler(lambda *_: short, lambda _: CONFIG, lambda: NOW, history=NOTHING)
     assert take(watcher, STEADY + STEP) == []
     assert len(caplog.records) == 1
     assert "not watched" in caplog.text
@@ -399,12 +410,13 @@ def test_what_is_no_message_is_refused_and_the_rest_of_its_batch_is_not_lost() -
 def test_a_ledger_that_is_away_changes_nothing() -> None:
     away = [True]
 
-    def history(_line: str, _version: int) -> Iterable[Verdict]:
-        if away.pop():
-            raise Unavailable("the ledger does not answer")
-        return ()
+    class Away(NothingJudged):
+        def history(self, line: str, version: int, *, since: Place, before: Place | None) -> Iterable[Verdict]:
+            if away.pop():
+                raise Unavailable("the ledger does not answer")
+            return ()
 
-    watcher = handler(history)
+    watcher = handler(Away())
     with pytest.raises(Unavailable):
         take(watcher, STEADY)
     assert watcher.state("tiles").version is None
