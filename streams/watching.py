@@ -106,7 +106,8 @@ class _Watch:
     """One line: the policy's state, the monitor of the current version, and what came of the latest images.
 
     `caught_up`: whether what the version judged before the first image in hand was lived through; `unaccounted`: open incidents that
-    this did not lead to; `untold`: messages that go with the next image.
+    this did not lead to; `untold`: messages that go with the next image; `asked`: the latest request, and when the image was judged
+    that led to it.
     """
 
     state: LineState = field(default_factory=LineState)
@@ -117,6 +118,7 @@ class _Watch:
     caught_up: bool = False
     unaccounted: tuple[Incident, ...] = ()
     untold: tuple[Message, ...] = ()
+    asked: tuple[float, RetrainRequest] | None = None
 
     def remember(self, identity: str, messages: tuple[Message, ...]) -> None:
         self.said[identity] = messages
@@ -307,7 +309,16 @@ class WatchHandler:
         known = {each.incident_id for each in told}
         coming = {each.told.incident_id for each in watch.state.incidents if each.told.at >= verdict.judged_at}
         watch.account(unaccounted(self._recorded, line, watch.state), known | coming)
+        self._ask_again(watch, verdict)
         return watch
+
+    def _ask_again(self, watch: _Watch, verdict: Verdict) -> None:
+        """Tell a request that the images before this one led to and the ledger has not: its end would be waited for in vain."""
+        at, asked = watch.asked or (verdict.judged_at, None)
+        if asked is None or at >= verdict.judged_at or asked.request_id != watch.state.request_id:
+            return
+        if asked.request_id not in {each.request_id for each in self._recorded.requests(verdict.line)}:
+            watch.untold += (asked,)
 
     def _introduced(self, monitor: LineMonitor, line: str, version: int, begins: Place) -> bool:
         """Show a monitor the first images of its version, and take it to the beginning of an epoch; False where that lies among them."""
@@ -374,6 +385,8 @@ class WatchHandler:
         watch.adopt(verdict, opened)
         event = Judged(verdict.image_key, verdict.judged_at, opened)
         messages = self._step(watch, verdict.line, event)
+        for request in (each for each in messages if isinstance(each, RetrainRequest)):
+            watch.asked = (verdict.judged_at, request)
         if verdict.image_id not in watch.said:
             watch.remember(verdict.image_id, messages)
 
