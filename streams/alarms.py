@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from streams.bootstrap import Array
-from streams.calibrating import CLIP, PEAK, SUSPICION, SUSPICION_SPREAD, Calibration, above_bulk
-from streams.classifying import STEP, Finding, Parts, drift_map, shape_of
+from streams.calibrating import CLIP, SUSPICION, SUSPICION_SPREAD, Calibration
+from streams.classifying import LOCAL_MARGIN, MARGIN, STEP, Finding, Measure, Parts, drift_map, shape_of
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Change:
-    """The images since a change, `mean` being what was usual before it `(W,)`; `before`: the last image before it, if it is known;
+    """The images since a change, `mean` being what was usual before it `(W,)`; `earlier`: those before it that are still known;
     `notes`: what should be known of the watch that found it."""
 
     calibration: Calibration
     mean: Array
     images: Sequence[Seen]
-    before: Seen | None
+    earlier: Sequence[Seen] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -67,11 +67,17 @@ class Change:
 
     @property
     def parts(self) -> Parts:
-        """How suspicious the parts are."""
-        known, names = self.calibration, self.calibration.names
-        raw_TS = np.array([seen.raw for seen in self.images])
-        above_bulk_z_T = known.above_bulk.standard(above_bulk(raw_TS, names))
-        return Parts.of(known.scale.standard(raw_TS)[:, names.index(PEAK)], above_bulk_z_T, known.suspicion)
+        """Whether the parts got worse as well."""
+        known = self.calibration
+        since, before = (np.array([seen.raw for seen in images]) for images in (self.images, self.earlier))
+        before = before.reshape(-1, len(known.names))
+        of_place, of_bulk = known.local, known.above_bulk
+        measures = (
+            Measure.of(_centred(of_place.of(since)), _centred(of_place.of(before)), usual=of_place.usual, margin=LOCAL_MARGIN),
+            Measure.of(_centred(of_place.by_own(since)), _centred(of_place.of(before)), usual=of_place.usual, margin=MARGIN),
+            Measure.of(_lifted(of_bulk.of(since)), _lifted(of_bulk.of(before)), usual=of_bulk.usual, margin=MARGIN),
+        )  # fmt: skip
+        return Parts(measures, len(since))
 
     @property
     def shift(self) -> Array:
@@ -96,7 +102,7 @@ class Change:
                 since_image_id=self.images[0].image_id,
                 alarm_image_id=self.images[-1].image_id,
                 after_images=after_images,
-                before_image_id=None if self.before is None else self.before.image_id,
+                before_image_id=self.earlier[-1].image_id if self.earlier else None,
                 confidence=round(finding.confidence, 3),
                 evidence=(*finding.evidence, *self.notes),
                 shape=STEP if suspicious else shape_of(z_TS[:, watched]),
@@ -109,3 +115,13 @@ class Change:
         if watched == len(self.calibration.names):
             return self.calibration.suspicion + float(shift_W[-1]) * SUSPICION_SPREAD
         return float(self.calibration.scale.raw(shift_W[:-1])[watched])
+
+
+def _centred(z_T: Array) -> Array:
+    """Scores by their own median: what happened to all images is none of the parts'."""
+    return z_T - np.median(z_T) if len(z_T) else z_T
+
+
+def _lifted(z_T: Array) -> Array:
+    """The same where they fell; where they rose the median is left, since a surge may have lifted it."""
+    return z_T - min(0.0, float(np.median(z_T))) if len(z_T) else z_T

@@ -4,7 +4,7 @@ Shape legend: N images of the reference, S signals, W what is watched (the signa
 tests are (2, W): the fast and the slow one of each.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -103,12 +103,53 @@ def _least(centre: Array, floor: Array | float) -> Array:
 
 
 @dataclass(frozen=True)
+class Contrast:
+    """How far something in an image stands out against the rest of it, as robust scores by a reference; what suspicion is usual of it.
+
+    `columns`: of what stands out, `against`: of the rest (the same for the fields of an image: the largest against the median);
+    `level`: their logarithms on the reference.
+    """
+
+    columns: tuple[int, ...]
+    against: tuple[int, ...]
+    level: Array
+    scale: Scale
+    usual: float
+
+    @classmethod
+    def on(cls, reference_NS: Array, columns: tuple[int, ...], against: tuple[int, ...]) -> "Contrast":
+        """From a reference `(N, S)`."""
+        level = np.median(_log(reference_NS), axis=0)
+        bare = cls(columns, against, level, Scale.of(np.zeros(1)), 0.0)
+        scale = Scale.of(bare.excess(reference_NS))
+        return replace(bare, scale=scale, usual=float(usual_suspicion(scale.standard(bare.excess(reference_NS)))))
+
+    def excess(self, values_TS: Array) -> Array:
+        """Logarithm of the largest of `columns` over the median of `against`, each by its level, `(T,)`."""
+        moved_TS = _log(values_TS) - self.level
+        return np.asarray(moved_TS[:, self.columns].max(axis=1) - np.median(moved_TS[:, self.against], axis=1))
+
+    def of(self, values_TS: Array) -> Array:
+        """Robust scores of images, `(T,)`."""
+        return self.scale.standard(self.excess(values_TS))
+
+    def by_own(self, values_TS: Array) -> Array:
+        """The same by the level of these images themselves: what all of them have does not stand out."""
+        return replace(self, level=np.median(_log(values_TS), axis=0)).of(values_TS)
+
+
+def _log(values_TS: Array) -> Array:
+    return np.asarray(np.log(np.maximum(values_TS, 1e-9)))
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What a monitor compares a line with: the scale of each signal, and what its tests may reach by chance.
 
     `prime`: mean of the clipped scores of the reference `(S,)`; `weight`: images that it counts for; `correlation`: of an image with the
     one before it `(S,)`; `dead_zones`: of the fast and the slow test of each signal `(2, S)`;
-    `suspicion`: what is usual of it; `above_bulk`: scale of log(peak / bulk).
+    `suspicion`: what is usual of it; `above_bulk`: peak against bulk; `local`: the
+    field that stands out most against the others (peak against bulk again where fields are not known).
     """
 
     names: tuple[str, ...]
@@ -118,7 +159,8 @@ class Calibration:
     correlation: Array
     dead_zones: Array
     suspicion: float
-    above_bulk: Scale
+    above_bulk: Contrast
+    local: Contrast
     known: Thresholds
 
     def thresholds(self, run_length: float) -> Array:
@@ -185,12 +227,6 @@ def suspicion(peak_z: Array | Floats) -> Array:
     return np.asarray(np.clip((peak_z - 1) / 2, 0.0, 1.0))
 
 
-def above_bulk(values_TS: Array, names: tuple[str, ...]) -> Array:
-    """How far peaks lie above the bulk of their image, as log(peak / bulk) `(T,)`: light that changes lifts both."""
-    peak_T, bulk_T = (np.maximum(values_TS[:, names.index(name)], 1e-9) for name in (PEAK, BULK))
-    return np.asarray(np.log(peak_T / bulk_T))
-
-
 def usual_suspicion(peak_z: Array | Floats) -> Array:
     """Mean suspicion of a line at its ordinary share of bad parts, from the scores of a reference along the first axis."""
     return np.asarray(suspicion(peak_z).mean(axis=0) * (1 - BAD_PARTS) + BAD_PARTS * _OF_BAD_PARTS)
@@ -252,6 +288,8 @@ def calibration_of(names: tuple[str, ...], reference_NS: Array, correlation_S: A
     """The calibration that thresholds of a reference belong to: all but these takes no time."""
     scale = Scale.of(reference_NS, floors(names))
     z_NS = scale.standard(reference_NS)
+    above_bulk = Contrast.on(reference_NS, (names.index(PEAK),), (names.index(BULK),))
+    fields = tuple(names.index(name) for name in FIELDS if name in names)
     return Calibration(
         names=names,
         scale=scale,
@@ -260,7 +298,8 @@ def calibration_of(names: tuple[str, ...], reference_NS: Array, correlation_S: A
         correlation=correlation_S,
         dead_zones=dead_zones(len(reference_NS), correlation_S),
         suspicion=float(usual_suspicion(z_NS[:, names.index(PEAK)])),
-        above_bulk=Scale.of(above_bulk(reference_NS, names)),
+        above_bulk=above_bulk,
+        local=Contrast.on(reference_NS, fields, fields) if fields else above_bulk,
         known=known,
     )
 

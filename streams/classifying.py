@@ -21,8 +21,9 @@ STEP, RAMP = "step", "ramp"
 _MEDIAN_ERROR = 1.25
 _MOVED, _SLIGHTLY_MOVED = 1.0, 0.5
 FEWEST_FOR_PARTS = 32
-_WORSE = 0.25
-"""Standard deviation of suspicion on a line without a surge (0.18 on tiles), and how sure one wants to be: about 1 in 50."""
+LOCAL_MARGIN, MARGIN = 0.035, 0.015
+_NOISE = 0.16
+"""Suspicion of images: its standard deviation is 0.18 on tiles without a surge."""
 _SURE = 2.0
 _FEW = 8
 _STEEP = 4.0
@@ -38,42 +39,53 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """How suspicious the parts are since a change, `mean` (0 to 1), where `usual` is usual and more than `limit` is no chance."""
+class Measure:
+    """One way to tell bad parts on a line that may have changed: the mean suspicion (0 to 1) of the images since, what is usual, and the
+    limit beyond which it is no chance.
+    """
 
     mean: float
     usual: float
     limit: float
 
     @classmethod
-    def of(cls, peak_z_T: Array, above_bulk_z_T: Array, usual: float) -> "Parts":
-        """The parts of the images since a change, whatever the line itself did meanwhile.
-
-        Light that changes lifts the peaks of all parts, so suspicion is taken twice, and the smaller mean counts: of peaks by their own
-        median, and of peaks relative to bulk (`above_bulk_z_T`: robust scores of log(peak / bulk)). A surge lifts both, a mere change of
-        light seldom either; where bulk rose alone, it is by their median again. Few images can tell of no surge beside a change: the limit
-        is then out of reach.
+    def of(cls, z_T: Array, before_T: Array, *, usual: float, margin: float) -> "Measure":
+        """From robust scores of the images since a change and before it. `usual`: by the reference, which counts as much as
+        `FEWEST_FOR_PARTS` images of the line before the change.
         """
-        by_median = float(suspicion(peak_z_T - np.median(peak_z_T)).mean())
-        by_bulk = float(suspicion(above_bulk_z_T - min(0.0, float(np.median(above_bulk_z_T)))).mean())
-        images = len(peak_z_T)
-        limit = usual + _WORSE / np.sqrt(images) if images >= FEWEST_FOR_PARTS else 1.0
-        return cls(min(by_median, by_bulk), usual, float(limit))
+        known = usual * FEWEST_FOR_PARTS + float(suspicion(before_T).sum())
+        usual = known / (FEWEST_FOR_PARTS + len(before_T))
+        return cls(float(suspicion(z_T).mean()), usual, usual + margin + _NOISE / float(np.sqrt(len(z_T))))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Whether parts got worse while the line itself may have changed: all measures must say so.
+
+    Light that changes lifts the peaks of all parts and spreads them, so peaks alone tell nothing. A bad part stands out at one *place*
+    against the rest of its own image, by the levels of the fields before the change and since (a smudge on the lens is at one place in
+    all images), and its peak stands out against its bulk; a change of light seldom does all of that.
+    """
+
+    measures: tuple[Measure, ...]
+    images: int
 
     @property
     def got_worse(self) -> bool:
-        """Whether there are more bad parts than usual."""
-        return self.mean > self.limit
+        """Whether there are more bad parts than usual; few images can tell of none."""
+        return self.images >= FEWEST_FOR_PARTS and all(each.mean > each.limit for each in self.measures)
 
     @property
     def confidence(self) -> float:
-        """How sure that is, 0 to 1: the distance from usual in standard errors."""
-        return float(stats.norm.cdf(_SURE * (self.mean - self.usual) / max(self.limit - self.usual, 1e-9)))
+        """How sure that is, 0 to 1: by the measure that is least sure."""
+        sure = min(_SURE * (each.mean - each.usual) / (each.limit - each.usual) for each in self.measures)
+        return float(stats.norm.cdf(sure))
 
     @property
     def words(self) -> str:
         """The same for people."""
-        return f"parts are {self.mean / max(self.usual, 1e-9):.1f} times as suspicious as usual"
+        times = min(each.mean / max(each.usual, 1e-9) for each in self.measures)
+        return f"parts are {times:.1f} times as suspicious as usual"
 
 
 def classify(names: tuple[str, ...], z_TS: Array, fired: str, parts: Parts) -> Finding:

@@ -41,7 +41,7 @@ from streams.calibrating import (
     suspicion,
 )
 from streams.camera_faults import Usable
-from streams.classifying import COVARIATE, FAULT, SURGE, Finding, Parts, classify
+from streams.classifying import COVARIATE, FAULT, SURGE, Finding, classify
 from streams.epochs import begins_epoch
 from streams.messages import Signals, Verdict
 
@@ -407,8 +407,8 @@ class LineMonitor:
         return list(self._recent)[-images:]
 
     def _change(self, images: int) -> Change:
-        before = self._recent[-images - 1] if images < len(self._recent) else None
-        return Change(self.calibration, self._known_mean, self._last(images), before, self.notes)
+        seen = list(self._recent)
+        return Change(self.calibration, self._known_mean, seen[-images:], seen[:-images], self.notes)
 
     def _told(self, fired: list[tuple[int, int]]) -> tuple[Alarm, ...]:
         """The alarms of tests that fired; a surge that would be the first of its streak waits."""
@@ -436,7 +436,8 @@ class LineMonitor:
         waiting = self._waiting
         if waiting is None or not waiting.is_over():
             return ()
-        latest = classify(self.names, self._change(_Waiting.IMAGES).z, SUSPICION, Parts(0.0, 0.0, 1.0))
+        change = self._change(_Waiting.IMAGES)
+        latest = classify(self.names, change.z, SUSPICION, change.parts)
         if COVARIATE in latest.kinds:
             self._waiting = _Waiting(waiting.watched, waiting.images)
             return ()
