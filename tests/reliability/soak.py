@@ -42,8 +42,9 @@ def real_installation(home: Path) -> Iterator[tuple[Settings, Proxy]]:
 def run(home: Path, *, deaths: int, outage_s: float, tell: Callable[[str], None], only: str = "") -> list[Tally]:
     """Every fault whose name holds `only`, once; the tallies in order. Where nothing may be mounted no disk is full, and that is told."""
     tallies = []
-    roomy = ON_SMALL_DISKS if may_mount() else ()
-    if not roomy:
+    wanted = tuple(name for name in ON_SMALL_DISKS if only in f"disk full under {name}")
+    roomy = wanted if may_mount() else ()
+    if wanted and not roomy:
         tell("disk full: left out; it takes root and the right to mount a tmpfs")
     with small_disks(roomy) as disks, real_installation(home) as (settings, proxy):
         plant = Plant.build(settings)
