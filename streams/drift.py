@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ from streams.camera_faults import Usable
 from streams.classifying import COVARIATE, FAULT, SURGE, Finding, classify
 from streams.epochs import begins_epoch
 from streams.messages import Signals, Verdict
+from streams.streaks import ASKED_AGAIN, Streak, Waiting
 
 RECENT = 512
 FAULTY, FAULT_WINDOW = 4, 16
@@ -52,7 +53,6 @@ ABSURD = 1e100
 CONFIRMED_AFTER = 100
 REPEATS, UNUSABLE, PAGE_HINKLEY, TAIL = "repeats", "unusable", "page_hinkley", "tail"
 
-_ASKED_AGAIN = (32, 64, 128, 256)
 _MORE_CORRELATED = 2.5
 _READ_AT_ONCE, _SHORTEST, _LONGEST = 8192, 64, 2048
 
@@ -214,8 +214,8 @@ class LineMonitor:
         self._shown: deque[bool] = deque(maxlen=FAULT_WINDOW)
         self._hidden: deque[str] = deque(maxlen=FAULTY)
         self._repeats = self._untold = 0
-        self._streak: _Streak | None = None
-        self._waiting: _Waiting | None = None
+        self._streak: Streak | None = None
+        self._waiting: Waiting | None = None
         self._known_mean = np.append(self.calibration.prime, 0.0)
         self._known_count = charts_of(self.names, self.calibration.dead_zones, self.calibration.weight).weight
         self._arm()
@@ -372,7 +372,7 @@ class LineMonitor:
             count_W, last = self._tests.counts, np.sum([seen.z for seen in self._last(images)], axis=0)
             self._known_mean = (self._tests.means * count_W - last) / (count_W - images)
             self._known_count = np.maximum(self._known_count, count_W - images)
-            self._streak = _Streak(images)
+            self._streak = Streak(images)
         self._streak.quiet = 0
         self._waiting = None
         if any(alarm.kind == COVARIATE for alarm in alarms):
@@ -417,7 +417,7 @@ class LineMonitor:
         watched, images = max(fired, key=lambda each: abs(self._change(each[1]).shift[each[0]]))
         finding = self._finding(watched, images)
         if finding.kinds == (SURGE,) and self._streak is None:
-            self._waiting = self._waiting or _Waiting(watched, images)
+            self._waiting = self._waiting or Waiting(watched, images)
             self._tests.begin_again(self._known_mean, self._known_count)
             return ()
         return self._change(images).alarms(finding, watched, test=PAGE_HINKLEY, after_images=self._judged - 1)
@@ -436,10 +436,10 @@ class LineMonitor:
         waiting = self._waiting
         if waiting is None or not waiting.is_over():
             return ()
-        change = self._change(_Waiting.IMAGES)
+        change = self._change(Waiting.IMAGES)
         latest = classify(self.names, change.z, SUSPICION, change.parts)
         if COVARIATE in latest.kinds:
-            self._waiting = _Waiting(waiting.watched, waiting.images)
+            self._waiting = Waiting(waiting.watched, waiting.images)
             return ()
         images = min(waiting.images, len(self._recent))
         finding = self._finding(waiting.watched, images)
@@ -449,7 +449,7 @@ class LineMonitor:
         """Once a line has drifted, whether its parts got worse as well shows only with more images."""
         if self._streak is None or not self._streak.asks():
             return ()
-        change = self._change(min(self._streak.since_drift or 1, _ASKED_AGAIN[-1], len(self._recent)))
+        change = self._change(min(self._streak.since_drift or 1, ASKED_AGAIN[-1], len(self._recent)))
         parts = change.parts
         if not parts.got_worse:
             return ()
@@ -487,59 +487,6 @@ def _short(images: int) -> tuple[str, ...]:
     return (
         f"the reference has {images} images: changes must be larger to be told from chance than with {SHORT} or more",
     )
-
-
-@dataclass
-class _Waiting:
-    """A surge that is not told yet: what was watched by the test that fired, and images since its change."""
-
-    watched: int
-    images: int
-    left: int = 16
-    IMAGES: ClassVar[int] = 16
-
-    def is_over(self) -> bool:
-        """Whether one more image was the last to wait for."""
-        self.images, self.left = self.images + 1, self.left - 1
-        return self.left < 0
-
-
-@dataclass
-class _Streak:
-    """Alarms of which none comes `QUIET_IMAGES` after the one before: images since the change that the first one told, since the first
-    change of the line itself, and since the latest alarm.
-    """
-
-    since_change: int
-    since_drift: int | None = None
-    quiet: int = 0
-    to_ask: tuple[int, ...] = ()
-
-    def age(self, images: int) -> None:
-        """So many more images."""
-        self.since_change, self.quiet = self.since_change + images, self.quiet + images
-        if self.since_drift is not None:
-            self.since_drift += images
-
-    def drifted(self, images: int) -> None:
-        """The line itself changed so many images ago."""
-        if self.since_drift is None:
-            self.since_drift, self.to_ask = images, tuple(each for each in _ASKED_AGAIN if each > images)
-
-    @property
-    def undecided(self) -> int:
-        """Images until the monitor looks again at what it has seen."""
-        until_quiet = QUIET_IMAGES - self.quiet - 1
-        if self.since_drift is None or not self.to_ask:
-            return until_quiet
-        return min(until_quiet, max(0, self.to_ask[0] - self.since_drift - 1))
-
-    def asks(self) -> bool:
-        """Whether it is time to look for a surge beside the drift, once for each number of images."""
-        if self.since_drift is None or not self.to_ask or self.since_drift + 1 < self.to_ask[0]:
-            return False
-        self.to_ask = self.to_ask[1:] or (self.since_drift + 1 + _ASKED_AGAIN[-1],)
-        return True
 
 
 class _Row:
