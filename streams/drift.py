@@ -101,13 +101,9 @@ class PageHinkleyTests:
                 fired.append((watched, float(test.delta)))
         return fired
 
-    def begin_again(self, mean_W: Array, count_W: Array) -> None:
-        """Start those tests anew that just fired; river's own start would know nothing of the reference."""
-        sums = self.sums
-        mean_W, count_W = mean_W.copy(), count_W.copy()
-        for _, watched, test in self._tests:
-            if not test.drift_detected:
-                mean_W[watched], count_W[watched] = test._x_mean.get(), test._x_mean.n
+    def begin_again(self) -> None:
+        """Start the sums of those tests anew that just fired; river's own start would forget the mean."""
+        mean_W, count_W, sums = self.means, self.counts, self.sums
         for speed, watched, test in self._tests:
             if test.drift_detected:
                 test._reset()
@@ -418,7 +414,7 @@ class LineMonitor:
         finding = self._finding(watched, images)
         if finding.kinds == (SURGE,) and self._streak is None:
             self._waiting = self._waiting or Waiting(watched, images)
-            self._tests.begin_again(self._known_mean, self._known_count)
+            self._tests.begin_again()
             return ()
         return self._change(images).alarms(finding, watched, test=PAGE_HINKLEY, after_images=self._judged - 1)
 

@@ -387,3 +387,16 @@ def test_fields_that_are_no_grid_are_refused_in_words() -> None:
         broken = msgspec.structs.replace(whole, regions=tuple((1.0,) * fields for _ in range(20)))
         with pytest.raises(InvalidInput, match="fields each"):
             LineMonitor(broken, expected_run_length=RUN_LENGTH)
+
+
+def test_after_a_surge_that_was_waited_for_the_mean_is_that_of_before() -> None:
+    """What is usual is what it was before the surge: when parts are good again, nothing alarms."""
+    rng = np.random.default_rng(1)
+    watcher = watch(1)
+    assert alarms(watcher, parts(rng, 300)) == []
+    bad = rng.random(150) < 0.3
+    assert {each.kind for each in alarms(watcher, parts(rng, 150) + UNITS * np.outer(bad, moved(peak=8.0)))} == {
+        "defect_surge"
+    }
+    alarms(watcher, parts(rng, 50))
+    assert alarms(watcher, parts(rng, 2000)) == []
