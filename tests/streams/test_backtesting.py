@@ -37,7 +37,7 @@ def row(rng: np.random.Generator, *, bulk: float = 0.0) -> dict[str, float]:
     return dict(zip(SIGNALS, values.tolist(), strict=True))
 
 
-def reference(images: int = 60) -> DriftReference:
+def reference(images: int = 250) -> DriftReference:
     rng = np.random.default_rng(100)
     rows = [row(rng) for _ in range(images)]
     return msgspec.convert({name: tuple(each[name] for each in rows) for name in SIGNALS}, DriftReference)
