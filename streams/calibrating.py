@@ -13,6 +13,7 @@ from detectors.manifest import DriftReference
 from detectors.maps import REGIONS
 from streams import bootstrap
 from streams.bootstrap import MOST_CORRELATED, Array, Charts, Floats, Process, Thresholds
+from streams.incidents import QUIET_IMAGES
 
 PEAK, BULK, MEAN, CONTRAST, SHARPNESS = "peak", "bulk", "mean", "contrast", "sharpness"
 SATURATED, OVER, SUSPICION = "saturated", "over", "suspicion"
@@ -53,9 +54,6 @@ _CAUTION = 2.0
 _MARGINS = np.array([7.3, 12.0])
 
 SMALLEST_REFERENCE = 10
-
-QUIET_IMAGES = 200
-"""After so many images without an alarm a change is over, or has become usual."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +119,9 @@ class Contrast:
         """From a reference `(N, S)`."""
         level = np.median(_log(reference_NS), axis=0)
         bare = cls(columns, against, level, Scale.of(np.zeros(1)), 0.0)
-        scale = Scale.of(bare.excess(reference_NS))
-        return replace(bare, scale=scale, usual=float(usual_suspicion(scale.standard(bare.excess(reference_NS)))))
+        excess_N = bare.excess(reference_NS)
+        scale = Scale.of(excess_N)
+        return replace(bare, scale=scale, usual=float(usual_suspicion(scale.standard(excess_N))))
 
     def excess(self, values_TS: Array) -> Array:
         """Logarithm of the largest of `columns` over the median of `against`, each by its level, `(T,)`."""

@@ -29,7 +29,6 @@ from streams.calibrating import (
     FIELDS,
     OF_PARTS,
     PEAK,
-    QUIET_IMAGES,
     SHORT,
     SUSPICION,
     SUSPICION_SPREAD,
@@ -43,6 +42,7 @@ from streams.calibrating import (
 from streams.camera_faults import Usable
 from streams.classifying import COVARIATE, FAULT, SURGE, Finding, classify
 from streams.epochs import begins_epoch
+from streams.incidents import QUIET_IMAGES
 from streams.messages import Signals, Verdict
 from streams.streaks import ASKED_AGAIN, Streak, Waiting
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from streams.calibrating import QUIET_IMAGES as QUIET_IMAGES
 from streams.messages import DriftIncident
 
 OPENED, GROWING, REOPENED, CLOSED = "opened", "growing", "reopened", "closed"
 ACKNOWLEDGED, EXPECTED, IGNORED = "acknowledged", "expected", "ignored"
 ANSWERS = (ACKNOWLEDGED, EXPECTED, IGNORED)
+QUIET_IMAGES = 200
+"""After so many images without an alarm a change is over, or has become usual."""
 GROWN = 1.5
 
 

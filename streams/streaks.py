@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from streams.calibrating import QUIET_IMAGES
+from streams.incidents import QUIET_IMAGES
 
 ASKED_AGAIN = (32, 64, 128, 256)
 """After so many images of a drift the monitor looks whether the parts got worse as well; then every so many as the last."""
