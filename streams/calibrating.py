@@ -162,6 +162,11 @@ class Calibration:
     local: Contrast
     known: Thresholds
 
+    @property
+    def charts(self) -> Charts:
+        """The charts that a monitor keeps."""
+        return charts_of(self.names, self.dead_zones, self.weight)
+
     def thresholds(self, run_length: float) -> Array:
         """Thresholds of all tests, `(2, W)`, for one false alarm in `run_length` images; never so low that a spike of `SPIKE` images
         could alarm. Suspicion has no slow test.

@@ -35,7 +35,6 @@ from streams.calibrating import (
     Calibration,
     autocorrelation,
     calibrate,
-    charts_of,
     reference_table,
     suspicion,
 )
@@ -77,7 +76,7 @@ class PageHinkleyTests:
 
     def __init__(self, calibration: Calibration, run_length: float) -> None:
         self._limits = calibration.thresholds(run_length)
-        self._dead = charts_of(calibration.names, calibration.dead_zones, calibration.weight)
+        self._dead = calibration.charts
         self._tests: list[tuple[int, int, Any]] = []
 
     def arm(self, mean_W: Array, count_W: Array) -> None:
@@ -213,7 +212,7 @@ class LineMonitor:
         self._streak: Streak | None = None
         self._waiting: Waiting | None = None
         self._known_mean = np.append(self.calibration.prime, 0.0)
-        self._known_count = charts_of(self.names, self.calibration.dead_zones, self.calibration.weight).weight
+        self._known_count = self.calibration.charts.weight
         self._arm()
 
     @property

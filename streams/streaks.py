@@ -13,10 +13,11 @@ ASKED_AGAIN = (32, 64, 128, 256)
 class Waiting:
     """A surge that is not told yet: what was watched by the test that fired, and images since its change."""
 
+    IMAGES: ClassVar[int] = 16
+
     watched: int
     images: int
-    left: int = 16
-    IMAGES: ClassVar[int] = 16
+    left: int = IMAGES
 
     def is_over(self) -> bool:
         """Whether one more image was the last to wait for."""
