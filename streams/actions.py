@@ -10,10 +10,10 @@ from streams.incidents import ACKNOWLEDGED, ANSWERS
 from streams.ledger import AuditEntry, Ledger
 from streams.messages import DeadLetter, IncidentAnswer, Message, ModelPromoted, Redrive, RetrainRequest, Review
 from streams.redriving import letter_of, note_redrives
+from streams.reviews import SAYS
 from streams.topics import check_size
 
 ROLES = ("viewer", "reviewer", "engineer", "administrator")
-SAYS = ("defect", "normal", "unsure")
 MODES = ("blind", "trusted", "refresh")
 LONGEST_NOTE_BYTES = 10_000
 

@@ -25,7 +25,17 @@ from streams.ledger_past import (
     openings,
     page_of,
 )
-from streams.ledger_rows import AuditEntry, Counts, GateResult, Hour, ImageStory, JudgedSpan, LineSummary, RequestRow
+from streams.ledger_rows import (
+    AuditEntry,
+    Counts,
+    GateResult,
+    Hour,
+    ImageStory,
+    JudgedSpan,
+    LearntFrom,
+    LineSummary,
+    RequestRow,
+)
 from streams.ledger_schema import bring_up_to_date
 from streams.ledger_story import story_of
 from streams.ledger_summary import lines_in, pending_of, summary_of, unjudged
@@ -40,6 +50,7 @@ from streams.ledger_tables import (
     REQUESTS,
     VERDICTS,
 )
+from streams.ledger_training import note_training_images, reviewed_parts, shadows_of, training_images
 from streams.ledger_writing import insert_new, put_in_outbox, record_messages
 from streams.messages import (
     Collected,
@@ -53,13 +64,15 @@ from streams.messages import (
     ModelServing,
     RetrainRequest,
     Review,
+    ShadowVerdict,
     Verdict,
     decode,
 )
+from streams.reviews import ReviewedPart
 from streams.topics import topic
 
 __all__ = [
-    "AuditEntry", "Counts", "GateResult", "Hour", "ImageStory", "JudgedSpan", "Ledger", "LineSummary", "RequestRow",
+    "AuditEntry", "Counts", "GateResult", "Hour", "ImageStory", "JudgedSpan", "LearntFrom", "Ledger", "LineSummary", "RequestRow",
 ]  # fmt: skip
 
 UNENDED = ("open", "running")
@@ -283,6 +296,26 @@ class Ledger:
     def reviews(self, line: str, image_id: str | None = None) -> list[Review]:
         """What people said, oldest first."""
         return self._events(Review, line, subject=image_id)
+
+    def reviewed(self, line: str) -> list[ReviewedPart]:
+        """Every judged image of a line that people said something of, and what stands, by the time of the latest word."""
+        with self.transaction(writes=False) as connection:
+            return reviewed_parts(connection, line)
+
+    def shadows(self, line: str, version: int, *, since: float = -math.inf) -> list[ShadowVerdict]:
+        """What a version said of images beside the champion from `since` on, oldest first."""
+        with self.transaction(writes=False) as connection:
+            return shadows_of(connection, line, version, since=since)
+
+    def note_training_images(self, line: str, request_id: str, images: Iterable[LearntFrom]) -> None:
+        """What became of each image of a request's training set; a repeated run's choice replaces the earlier one."""
+        with self.transaction() as connection:
+            note_training_images(connection, line, request_id, images)
+
+    def training_images(self, line: str, image_keys: Sequence[str]) -> list[LearntFrom]:
+        """In which training sets of the line these images are, oldest first."""
+        with self.transaction(writes=False) as connection:
+            return training_images(connection, line, image_keys=image_keys)
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The latest dead letters, newest first."""

@@ -92,6 +92,17 @@ class RequestRow:
 
 
 @dataclass(frozen=True)
+class LearntFrom:
+    """What became of an image in the training set of a request. `role`: fit, held_out or left_out; `version`: what came of the request."""
+
+    image_key: str
+    role: str
+    why: str = ""
+    request_id: str = ""
+    version: int | None = None
+
+
+@dataclass(frozen=True)
 class GateResult:
     """What a gate found: a number against its limit (NaN where it could not be evaluated), and both in words."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FIRST = "0001"
 """The revision of ledgers made before there were revisions."""
 
-LATEST = "0004"
+LATEST = "0005"
 """The revision that `streams.ledger_tables` describes."""
 
 REVISION = Table("ledger_revision", MetaData(), Column("version_num", String(32), primary_key=True))

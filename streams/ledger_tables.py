@@ -102,6 +102,33 @@ GATES = Table(
     Column("words", Text, nullable=False),
 )
 
+SHADOWS = Table(
+    "shadows",
+    METADATA,
+    Column("line", KEY, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("image_id", KEY, primary_key=True),
+    Column("flagged", Boolean, nullable=False),
+    Column("champion", Integer, nullable=False),
+    Column("champion_flagged", Boolean, nullable=False),
+    Column("judged_at", Float, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Index("shadows_by_time", "line", "version", "judged_at"),
+)
+"""What challengers would have said."""
+
+TRAINING_IMAGES = Table(
+    "training_images",
+    METADATA,
+    Column("line", KEY, primary_key=True),
+    Column("request_id", KEY, primary_key=True),
+    Column("image_key", KEY, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Index("training_images_by_image", "line", "image_key"),
+)
+"""What became of each image of a request's training set: fit, held_out or left_out, and why."""
+
 EVENTS = Table(
     "events",
     METADATA,

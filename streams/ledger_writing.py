@@ -8,7 +8,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from streams.incidents import CLOSED, OPENED
 from streams.ledger_hours import count_into_hours
-from streams.ledger_tables import COLLECTED, EVENTS, INCIDENTS, OUTBOX, REQUESTS, VERDICTS
+from streams.ledger_tables import COLLECTED, EVENTS, INCIDENTS, OUTBOX, REQUESTS, SHADOWS, VERDICTS
 from streams.messages import (
     Collected,
     DeadLetter,
@@ -20,6 +20,7 @@ from streams.messages import (
     ModelServing,
     RetrainRequest,
     Review,
+    ShadowVerdict,
     Verdict,
     decode,
     encode,
@@ -135,6 +136,20 @@ def _request(connection: Connection, request: RetrainRequest) -> None:
     insert_new(connection, REQUESTS, row)
 
 
+def _shadow(connection: Connection, shadow: ShadowVerdict) -> None:
+    row = {
+        "line": shadow.line,
+        "version": shadow.version,
+        "image_id": shadow.image_id,
+        "flagged": shadow.flagged,
+        "champion": shadow.champion,
+        "champion_flagged": shadow.champion_flagged,
+        "judged_at": shadow.judged_at,
+        "body": encode(shadow),
+    }
+    insert_new(connection, SHADOWS, row)
+
+
 def _event(
     at: Callable[[Any], float],
     subject: Callable[[Any], str | None],
@@ -170,6 +185,7 @@ _INCIDENT_STATE = _event(lambda m: m.at, lambda m: m.incident_id)
 
 _WRITERS: Mapping[type[Message], Callable[[Connection, Any], None]] = {
     Collected: _collected,
+    ShadowVerdict: _shadow,
     DriftIncident: _incident,
     RetrainRequest: _request,
     ModelPromoted: _event(lambda m: m.at, lambda m: str(m.version)),

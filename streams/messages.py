@@ -107,6 +107,27 @@ class Verdict(Message, frozen=True, kw_only=True):
         return self.image_id
 
 
+class ShadowVerdict(Message, frozen=True, kw_only=True):
+    """What the line's challenger would have said of an image that `champion` judged (`champion_score`, `champion_flagged`)."""
+
+    topic: ClassVar[str] = "shadows"
+    image_id: str
+    version: int
+    score: float
+    threshold: float
+    flagged: bool
+    champion: int
+    champion_score: float
+    champion_flagged: bool
+    image_key: str
+    judged_at: float
+    heatmap_key: str | None = None
+
+    @property
+    def identity(self) -> str:
+        return f"{self.image_id}@{self.version}"
+
+
 class Collected(Message, frozen=True, kw_only=True):
     """An image that met no model: kept, to be scored by the line's first one."""
 
@@ -211,7 +232,8 @@ class RetrainRequest(Message, frozen=True, kw_only=True):
     """A new model is wanted. `cause`: cold_start, covariate_drift, reviews, schedule, manual; `mode`: blind, trusted, refresh.
 
     `image_keys` is the window: object keys of the images to learn from, oldest first. `asked_at`: when the last of them was judged,
-    of a request that follows from an incident.
+    of a request that follows from an incident. `wanted_images` of a request without a window: so many of the line's latest images
+    that show its present condition, chosen when there are enough.
     """
 
     topic: ClassVar[str] = "requests"
@@ -224,6 +246,7 @@ class RetrainRequest(Message, frozen=True, kw_only=True):
     requested_at: float
     incident_id: str | None = None
     asked_at: float | None = None
+    wanted_images: int | None = None
 
     @property
     def identity(self) -> str:
@@ -305,8 +328,8 @@ class Redrive(Message, frozen=True, kw_only=True):
 
 
 WIRE_TYPES: tuple[type[Message], ...] = (
-    LineImage, Verdict, Collected, ModelAlert, ModelServing, DriftIncident, IncidentAnswer, RetrainRequest, ModelPromoted, Review,
-    DeadLetter, Redrive,
+    LineImage, Verdict, ShadowVerdict, Collected, ModelAlert, ModelServing, DriftIncident, IncidentAnswer, RetrainRequest, ModelPromoted,
+    Review, DeadLetter, Redrive,
 )  # fmt: skip
 
 M = TypeVar("M", bound=Message)

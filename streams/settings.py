@@ -110,6 +110,14 @@ class LineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     picture: white counts), `tiles` and `overlap_px` as in `Preprocessing`; `deadline_ms`: a verdict later than this after
     its image was taken is marked overdue (None: none is); `backlog`: whether images that have waited are judged in
     their order or after newer ones (`streams.newest_first`).
+
+    `retrain_mode`: what a drifted line learns from, its recent images alone or the still valid normals of its model as well;
+    `trusted`: a folder of normal images for the mode of that name; `schedule`: a cron expression, in UTC, for a refresh;
+    `review_images`: so many parts reviewed since the last model ask for a refresh (0: never). `shadow_images`: live images that
+    a candidate scores beside the champion before it may serve (0: none), a `shadow_share` of them all; `promotion`: whether it
+    then serves by itself, after a person's approval (two people's with `four_eyes`), or never by itself; `probation_images`:
+    live images after a promotion, of which the same share is scored by the version it replaced too, which comes back where
+    the new one is worse (0: none).
     """
 
     detector: str = "patchcluster"
@@ -135,6 +143,15 @@ class LineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     auto: bool = True
     deadline_ms: Annotated[float, msgspec.Meta(gt=0)] | None = None
     backlog: Literal["oldest-first", "newest-first"] = "oldest-first"
+    retrain_mode: Literal["blind", "refresh"] = "blind"
+    trusted: str | None = None
+    schedule: str | None = None
+    review_images: Annotated[int, msgspec.Meta(ge=0)] = 50
+    shadow_images: Annotated[int, msgspec.Meta(ge=0)] = 0
+    shadow_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.25
+    promotion: Literal["automatic", "approval", "never"] = "automatic"
+    four_eyes: bool = False
+    probation_images: Annotated[int, msgspec.Meta(ge=0)] = 200
 
 
 class _Lines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -30,6 +30,7 @@ from streams.messages import (
     ModelServing,
     RetrainRequest,
     Review,
+    ShadowVerdict,
     Signals,
     Verdict,
 )
@@ -243,6 +244,10 @@ EVERYTHING: tuple[Message, ...] = (
     ModelServing(line="tiles", version=1, previous=None, at=6.0),
     Review(line="tiles", image_id="b", says="defect", note="", by="ana", at=7.0), LETTER,
     ModelAlert(line="tiles", version=2, serving=1, reason="digest", raised_at=9.0),
+    ShadowVerdict(
+        line="tiles", image_id="a", version=2, score=1.0, threshold=2.0, flagged=False, champion=1, champion_score=1.0,
+        champion_flagged=False, image_key="images/a.png", judged_at=2.0,
+    ),
 )  # fmt: skip
 
 
@@ -255,6 +260,7 @@ def everything_in(ledger: Ledger) -> dict[str, object]:
         "incident": ledger.incident("tiles", "i1"), "states": ledger.incident_states("tiles"), "answers": ledger.answers("i1"),
         "requests": ledger.requests(), "promotions": ledger.promotions("tiles"), "servings": ledger.servings("tiles"),
         "alerts": ledger.alerts("tiles"), "reviews": ledger.reviews("tiles"), "letters": ledger.dead_letters(99),
+        "shadows": ledger.shadows("tiles", 2), "reviewed": ledger.reviewed("tiles"),
     }  # fmt: skip
 
 

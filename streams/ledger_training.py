@@ -1,0 +1,58 @@
+"""What models learnt from, and what people and challengers said of it: the ledger's part in training and trial."""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection, and_, select
+
+from streams.ledger_rows import LearntFrom
+from streams.ledger_tables import EVENTS, REQUESTS, SHADOWS, TRAINING_IMAGES, VERDICTS
+from streams.ledger_writing import insert_new
+from streams.messages import Review, ShadowVerdict, Verdict, decode
+from streams.reviews import ReviewedPart, standing
+
+
+def reviewed_parts(connection: Connection, line: str) -> list[ReviewedPart]:
+    """Every judged image of the line that people said something of, by the time of the latest word."""
+    together = and_(VERDICTS.c.line == EVENTS.c.line, VERDICTS.c.image_id == EVENTS.c.image_id)
+    query = select(EVENTS.c.body, VERDICTS.c.body.label("verdict")).join(VERDICTS, together)
+    rows = connection.execute(query.where(EVENTS.c.kind == Review.topic, EVENTS.c.line == line)).all()
+    said: dict[str, list[Review]] = {}
+    bodies: dict[str, bytes] = {}
+    for row in rows:
+        review = decode(row.body, Review)
+        said.setdefault(review.image_id, []).append(review)
+        bodies[review.image_id] = row.verdict
+    parts = [
+        ReviewedPart(decode(bodies[image_id], Verdict), standing(reviews), max(each.at for each in reviews))
+        for image_id, reviews in said.items()
+    ]
+    return sorted(parts, key=lambda part: (part.at, part.verdict.image_id))
+
+
+def shadows_of(connection: Connection, line: str, version: int, *, since: float) -> list[ShadowVerdict]:
+    """What a version said of images beside the champion from `since` on, oldest first."""
+    query = select(SHADOWS.c.body).where(SHADOWS.c.line == line, SHADOWS.c.version == version)
+    query = query.where(SHADOWS.c.judged_at >= since).order_by(SHADOWS.c.judged_at, SHADOWS.c.image_id)
+    return [decode(body, ShadowVerdict) for body in connection.execute(query).scalars()]
+
+
+def note_training_images(connection: Connection, line: str, request_id: str, images: Iterable[LearntFrom]) -> None:
+    """Write down what became of each image of a request's training set; a repeated run's choice replaces the earlier one."""
+    here = (TRAINING_IMAGES.c.line == line) & (TRAINING_IMAGES.c.request_id == request_id)
+    connection.execute(TRAINING_IMAGES.delete().where(here))
+    for each in images:
+        row = {"line": line, "request_id": request_id, "image_key": each.image_key, "role": each.role, "why": each.why}
+        insert_new(connection, TRAINING_IMAGES, row)
+
+
+def training_images(connection: Connection, line: str, *, image_keys: Sequence[str]) -> list[LearntFrom]:
+    """In which training sets these images are, with the version that came of each (None: none did), oldest first."""
+    query = select(TRAINING_IMAGES, REQUESTS.c.version).join(
+        REQUESTS, REQUESTS.c.request_id == TRAINING_IMAGES.c.request_id
+    )
+    query = query.where(TRAINING_IMAGES.c.line == line, TRAINING_IMAGES.c.image_key.in_(image_keys))
+    rows = connection.execute(query.order_by(REQUESTS.c.requested_at, TRAINING_IMAGES.c.image_key)).all()
+    return [
+        LearntFrom(image_key=row.image_key, role=row.role, why=row.why, request_id=row.request_id, version=row.version)
+        for row in rows
+    ]
