@@ -5,6 +5,7 @@ The monitor is replayed from the beginning of an epoch; what the policy knows of
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from math import isfinite
 from typing import Protocol
 
@@ -104,9 +105,62 @@ def watched_until(verdicts: Iterable[Verdict], place: Place, *, ahead: int) -> I
 
 
 def in_service_since(promotions: Sequence[ModelPromoted], version: int) -> float:
-    """When a version that came back did so: what it alarmed in its time before is over. -inf for one that never left."""
-    of_version = [each for each in promotions if each.version == version]
-    return of_version[-1].at if len(of_version) > 1 else float("-inf")
+    """When a version that came back did so: what it judged and alarmed in its time before is over. -inf for one that never left.
+
+    >>> def promoted(version: int, sequence: int, previous: int | None) -> ModelPromoted:
+    ...     said = {"line": "tiles", "by": "driftline", "why": "", "at": 10.0 * sequence}
+    ...     return ModelPromoted(version=version, previous=previous, sequence=sequence, **said)
+    >>> promotions = [promoted(1, 1, None), promoted(2, 2, 1), promoted(1, 3, 2)]
+    >>> in_service_since(promotions, 1), in_service_since(promotions, 2)
+    (30.0, -inf)
+    """
+    latest = max((each for each in promotions if each.version == version), key=_sequence, default=None)
+    if latest is None:
+        return float("-inf")
+    before = [each for each in promotions if each.sequence < latest.sequence]
+    was_there = any(version in (each.version, each.previous) for each in before)
+    return latest.at if was_there else float("-inf")
+
+
+def is_over(promotions: Sequence[ModelPromoted], version: int) -> bool:
+    """Whether a version was in service and no longer is: what it judges is told late. False for one that was never heard of."""
+    latest = max(promotions, key=_sequence, default=None)
+    if latest is None or version == latest.version:
+        return False
+    return any(version in (each.version, each.previous) for each in promotions)
+
+
+def _sequence(promotion: ModelPromoted) -> int:
+    return promotion.sequence
+
+
+@dataclass(frozen=True)
+class SinceReturn:
+    """The history of a version that came back, as if it began with its return: then its watch begins anew."""
+
+    whole: History
+    since: float
+
+    def history(self, line: str, version: int, *, since: Place, before: Place | None) -> Iterable[Verdict]:
+        """The verdicts since the return."""
+        return self.whole.history(line, version, since=max(since, self._first), before=before)
+
+    def images_before(self, line: str, version: int, place: Place) -> Iterable[Place]:
+        """The images judged since the return."""
+        return takewhile(lambda each: each >= self._first, self.whole.images_before(line, version, place))
+
+    def judged_before(self, line: str, version: int, place: Place) -> int:
+        """How many they are."""
+        earlier = self.whole.judged_before(line, version, self._first)
+        return max(0, self.whole.judged_before(line, version, place) - earlier)
+
+    def verdict(self, line: str, image_id: str) -> Verdict | None:
+        """The verdict of one image."""
+        return self.whole.verdict(line, image_id)
+
+    @property
+    def _first(self) -> Place:
+        return self.since, ""
 
 
 def policy_at(recorded: Recorded, line: str, version: int, at: float, config: LineConfig) -> LineState:

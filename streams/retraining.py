@@ -3,9 +3,9 @@
 An alarm is not a request. A line has one open incident a kind (`streams.incidents`) and one open request; only
 covariate drift may retrain, and by itself only while neither a surge of defects nor a fault of the camera is open
 (retraining then would teach the model that defects are normal); after an alarm the policy waits for images from after
-the change; after a request that came to nothing it rests. A person's answer comes first: expected lets an incident
-retrain, ignored forbids it. Time is that of the events, so feeding the same events again gives the same state and
-messages.
+the change, and asks only while it is still there; after a request that came to nothing it rests. A person's answer
+comes first: expected lets an incident retrain, ignored forbids it. Time is that of the events, so feeding the same
+events again gives the same state and messages.
 """
 
 import hashlib
@@ -17,6 +17,10 @@ from streams.settings import LineConfig
 
 RETRAINING_KINDS = frozenset({"covariate_drift"})
 LARGEST_WINDOW = 400
+STILL_THERE = 5
+"""Images since its latest alarm after which a change may be over: as many as may be anything without one (`calibrating.SPIKE`), so a
+change of fewer images than the window has asks for nothing.
+"""
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ def _ask(state: LineState, at: float, line: str, config: LineConfig) -> Step:
     incident = state.waiting
     if incident is None or _rests(state, at, config) or len(state.window) < _window_size(config.retrain_images):
         return state, ()
-    if not _is_allowed(state, incident, config):
+    if not _lasts(incident) or not _is_allowed(state, incident, config):
         return state, ()
     request = RetrainRequest(
         line=line,
@@ -170,6 +174,15 @@ def _ask(state: LineState, at: float, line: str, config: LineConfig) -> Step:
     asked = replace(incident, attempts=incident.attempts + 1)
     incidents = tuple(asked if each is incident else each for each in state.incidents)
     return replace(state, incidents=incidents, window=(), request_id=request.request_id), (request,)
+
+
+def _lasts(incident: Incident) -> bool:
+    """Whether the change is still there: it alarmed within the latest few images, or a person says that it is to stay.
+
+    A change that stays alarms again and again. Of a lamp that flickered and came back nothing is left to learn, although its incident
+    stays open until the line has been quiet for long.
+    """
+    return incident.quiet <= STILL_THERE or incident.says == EXPECTED
 
 
 def _is_allowed(state: LineState, incident: Incident, config: LineConfig) -> bool:

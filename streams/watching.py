@@ -10,6 +10,8 @@ memory, however many the version has judged, and promises:
   (verdicts that the recorder had not yet written, or that came in another order than they were judged);
 - an incident that the replay led to and the ledger does not know is told again, under the same identity: consumers are idempotent.
 
+A version that comes back is watched as if it were new: what it judged in an earlier service ended in the change that it was replaced for.
+
 What came of an image is remembered by its id, so a redelivered verdict gives the same messages and moves nothing.
 
 What is not exact: `after_images` counts images judged late after a restart only.
@@ -47,7 +49,9 @@ from streams.resuming import (
     KNOWS_NOTHING,
     History,
     Recorded,
+    SinceReturn,
     in_service_since,
+    is_over,
     latest_epoch,
     place_of,
     policy_at,
@@ -107,7 +111,7 @@ class _Watch:
 
     `caught_up`: whether what the version judged before the first image in hand was lived through; `unaccounted`: open incidents that
     this did not lead to; `untold`: messages that go with the next image; `asked`: the latest request, and when the image was judged
-    that led to it.
+    that led to it; `since`: when a version that was in service before came back, what it judged before is not its watch's.
     """
 
     state: LineState = field(default_factory=LineState)
@@ -115,6 +119,7 @@ class _Watch:
     said: OrderedDict[str, tuple[Message, ...]] = field(default_factory=OrderedDict)
     left: int | None = None
     sequence: int = -1
+    since: float = float("-inf")
     caught_up: bool = False
     unaccounted: tuple[Incident, ...] = ()
     untold: tuple[Message, ...] = ()
@@ -198,12 +203,13 @@ class WatchHandler:
         self._configs: dict[str, LineConfig] = {}
         self._answers: dict[str, Sequence[IncidentAnswer]] = {}
         self._outcomes: dict[str, RequestEnded | None] = {}
+        self._promotions: dict[str, Sequence[ModelPromoted]] = {}
 
     def handle(self, records: Sequence[Record]) -> Effects:
         """Incidents and requests that follow from `records`; raises InvalidInput for one that is no message of its
         topic.
         """
-        self._configs, self._answers, self._outcomes = {}, {}, {}
+        self._configs, self._answers, self._outcomes, self._promotions = {}, {}, {}, {}
         return Effects(messages=tuple(message for record in records for message in self._take(record)))
 
     def monitor(self, line: str) -> LineMonitor | None:
@@ -234,12 +240,12 @@ class WatchHandler:
         watch = self._watches.get(verdict.line, _Watch())
         if verdict.image_id in watch.said:
             return watch.said[verdict.image_id]
-        if watch.follows(verdict.version):
+        if watch.follows(verdict.version) and not is_over(self._promoted_on(verdict.line), verdict.version):
             watch = self._switched(verdict.line, watch, NewVersion(verdict.version, verdict.judged_at))
-        if _watched(watch, verdict) and not watch.caught_up:
+        if self._is_watched(watch, verdict) and not watch.caught_up:
             watch = self._caught_up(watch, verdict)
         self._watches[verdict.line] = watch
-        if _watched(watch, verdict):
+        if self._is_watched(watch, verdict):
             self._judge(watch, verdict)
         if watch.untold:
             watch.remember(verdict.image_id, watch.untold + watch.said.get(verdict.image_id, ()))
@@ -251,7 +257,7 @@ class WatchHandler:
         if promoted.identity in watch.said or promoted.sequence <= watch.sequence:
             return watch.said.get(promoted.identity, ())
         if promoted.version != watch.state.version:
-            watch = self._switched(promoted.line, watch, NewVersion(promoted.version, promoted.at))
+            watch = self._switched(promoted.line, watch, NewVersion(promoted.version, promoted.at), by=(promoted,))
             self._watches[promoted.line] = watch
         watch.sequence = promoted.sequence
         watch.remember(promoted.identity, watch.untold)
@@ -268,8 +274,8 @@ class WatchHandler:
         self._gather(watch, collected)
         return watch.said[_collecting(collected)]
 
-    def _switched(self, line: str, before: _Watch, event: NewVersion) -> _Watch:
-        """The watch of another version; what was open is closed."""
+    def _switched(self, line: str, before: _Watch, event: NewVersion, *, by: tuple[ModelPromoted, ...] = ()) -> _Watch:
+        """The watch of another version; what was open is closed. `by`: the promotion, which the ledger may not have yet."""
         state, news = decide(before.state, event, line=line, config=self._config(line))
         closed = {message.incident_id for message in news if isinstance(message, DriftIncident)}
         for told in self._recorded.open_incidents(line):
@@ -281,6 +287,7 @@ class WatchHandler:
             said=before.said.copy(),
             left=before.state.version,
             sequence=before.sequence,
+            since=self._service(line, event.version, by),
             untold=before.untold + news,
         )
 
@@ -292,18 +299,18 @@ class WatchHandler:
         if watch.monitor is None:
             return watch
         line, version, until = verdict.line, verdict.version, place_of(verdict)
-        begins = latest_epoch(self._history, line, version, until)
-        if begins is not None and not self._introduced(watch.monitor, line, version, begins):
+        history = self._history_of(watch)
+        begins = latest_epoch(history, line, version, until)
+        if begins is not None and not _introduced(watch.monitor, history, verdict, begins):
             begins, watch.monitor = None, deepcopy(before.monitor)
         first = begins or BEGINNING
-        earlier = islice(self._history.images_before(line, version, first), REMEMBERED if begins else 0)
+        earlier = islice(history.images_before(line, version, first), REMEMBERED if begins else 0)
         for _, image_id in reversed(list(earlier)):
             watch.remember(image_id, watch.said.get(image_id, ()))
         policy = policy_at(self._recorded, line, version, first[0], self._config(line))
         watch.state = replace(policy, rests_until=max(policy.rests_until, before.state.rests_until))
-        verdicts = self._history.history(line, version, since=first, before=None)
-        service = in_service_since(self._recorded.promotions(line), version)
-        self._live_through(watch, watched_until(verdicts, until, ahead=REMEMBERED), service)
+        verdicts = history.history(line, version, since=first, before=None)
+        self._live_through(watch, watched_until(verdicts, until, ahead=REMEMBERED))
         opened = [each.told.at for each in watch.state.open_incidents]
         told = self._recorded.lives(line, min(opened)) if opened else ()
         known = {each.incident_id for each in told}
@@ -320,31 +327,39 @@ class WatchHandler:
         if asked.request_id not in {each.request_id for each in self._recorded.requests(verdict.line)}:
             watch.untold += (asked,)
 
-    def _introduced(self, monitor: LineMonitor, line: str, version: int, begins: Place) -> bool:
-        """Show a monitor the first images of its version, and take it to the beginning of an epoch; False where that lies among them."""
-        watched = (
-            each for each in self._history.history(line, version, since=BEGINNING, before=begins) if not each.late
-        )
-        for seen, each in enumerate(watched, start=1):
-            monitor.update(each.image_id, each.signals)
-            if monitor.knows_the_line:
-                monitor.pass_over(self._history.judged_before(line, version, begins) - seen)
-                monitor.begin_anew()
-                return True
-        return False
-
-    def _live_through(self, watch: _Watch, verdicts: Iterable[Verdict], service: float) -> None:
-        """Recorded verdicts through monitor and policy, a page at a time; the policy hears nothing from before the version's `service`."""
+    def _live_through(self, watch: _Watch, verdicts: Iterable[Verdict]) -> None:
+        """Recorded verdicts through monitor and policy, a page at a time."""
         coming = iter(verdicts)
         while watch.monitor and (page := list(islice(coming, PAGE))):
             raised = {each.image_id: alarms for each, alarms in watch.monitor.follow(page)}
             for each in page:
                 alarms = raised.get(each.image_id, ())
-                if each.judged_at >= service and (alarms or not watch.is_idle or begins_epoch(each.image_id)):
+                if alarms or not watch.is_idle or begins_epoch(each.image_id):
                     self._prepare(watch, each)
                     self._conclude(watch, each, alarms)
                 elif each.image_id not in watch.said:
                     watch.remember(each.image_id, ())
+
+    def _promoted_on(self, line: str) -> Sequence[ModelPromoted]:
+        """The promotions of a line that are recorded, asked for once a batch."""
+        if line not in self._promotions:
+            self._promotions[line] = self._recorded.promotions(line)
+        return self._promotions[line]
+
+    def _service(self, line: str, version: int, by: tuple[ModelPromoted, ...]) -> float:
+        """Since when a version that came back is in service. What lies in the future was before the clock was set back."""
+        since = in_service_since([*self._promoted_on(line), *by], version)
+        return since if since <= self._now() else float("-inf")
+
+    def _history_of(self, watch: _Watch) -> History:
+        """What the version of a watch has judged since it is in service."""
+        return self._history if watch.since == float("-inf") else SinceReturn(self._history, watch.since)
+
+    def _is_watched(self, watch: _Watch, verdict: Verdict) -> bool:
+        """Whether the verdict is of the current version, made in its turn and not in a service before, and new."""
+        if verdict.late or verdict.version != watch.state.version or verdict.image_id in watch.said:
+            return False
+        return self._is_past(watch.since, verdict.judged_at)
 
     def _new_monitor(self, line: str, version: int) -> LineMonitor | None:
         """A monitor of the version; None, with a warning, where its reference cannot carry one."""
@@ -466,9 +481,17 @@ def incident(verdict: Verdict, alarm: Alarm, *, run_length: int | None = None) -
     )
 
 
-def _watched(watch: _Watch, verdict: Verdict) -> bool:
-    """Whether the verdict is of the current version, made in its turn, and new."""
-    return not verdict.late and verdict.version == watch.state.version and verdict.image_id not in watch.said
+def _introduced(monitor: LineMonitor, history: History, verdict: Verdict, begins: Place) -> bool:
+    """Show a monitor the first images of a verdict's version, and take it to where an epoch begins; False where that lies among them."""
+    line, version = verdict.line, verdict.version
+    watched = (each for each in history.history(line, version, since=BEGINNING, before=begins) if not each.late)
+    for seen, each in enumerate(watched, start=1):
+        monitor.update(each.image_id, each.signals)
+        if monitor.knows_the_line:
+            monitor.pass_over(history.judged_before(line, version, begins) - seen)
+            monitor.begin_anew()
+            return True
+    return False
 
 
 def _collecting(collected: Collected) -> str:

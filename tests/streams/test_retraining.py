@@ -96,18 +96,43 @@ def test_a_request_that_came_to_nothing_rests_the_line_then_comes_again_with_ima
     state, _ = run(state, [RequestEnded(first.request_id, "refused", 20.0)])
     state, said = run(state, judged(21, 59))
     assert requests(said) == [], "resting until 80"
-    state, said = run(state, judged(80, 1))
+    state, said = run(state, judged(80, 1, alarm_at=80))
     (second,) = requests(said)
     assert second.image_keys == tuple(f"images/{at}" for at in range(76, 81))
     assert second.request_id != first.request_id
     assert second.incident_id == first.incident_id
 
 
+def test_a_change_that_went_again_before_the_window_was_full_asks_for_nothing() -> None:
+    """A lamp that flickers: its incident stays open for long, but there is nothing left to learn."""
+    config = LineConfig(retrain_images=60)
+    for lasted in range(10, 60, 7):
+        flicker = [event for first in range(0, lasted, 5) for event in judged(first, 5, alarm_at=first + 4)][:lasted]
+        state, said = run(WATCHED, [*flicker, *judged(lasted, 2 * QUIET_IMAGES)], config=config)
+        assert requests(said) == [], lasted
+        assert incidents(said) == [("covariate_drift", "opened"), ("covariate_drift", "closed")]
+        assert state.open_incidents == ()
+
+
+def test_a_change_that_comes_back_while_its_incident_is_open_asks_when_it_alarms_again() -> None:
+    state, said = run(WATCHED, judged(0, 90, alarm_at=0), config=LineConfig(retrain_images=60))
+    assert requests(said) == []
+    (request,) = requests(run(state, judged(90, 5, alarm_at=92), config=LineConfig(retrain_images=60))[1])
+    assert request.requested_at == 92.0
+    assert len(request.image_keys) == 60
+
+
+def test_a_change_that_a_person_expects_to_stay_need_not_alarm_again() -> None:
+    state, _ = run(WATCHED, judged(0, 50, alarm_at=0), config=LineConfig(retrain_images=60))
+    said = run(state, [Answered(DRIFT, "expected", 50.0), *judged(50, 10)], config=LineConfig(retrain_images=60))[1]
+    assert [each.requested_at for each in requests(said)] == [59.0]
+
+
 def test_a_clock_set_back_makes_no_rest_longer() -> None:
     state, said = run(WATCHED, judged(4000, 10, alarm_at=4000))
     state, _ = run(state, [RequestEnded(requests(said)[0].request_id, "refused", 4020.0)])
     assert requests(run(state, judged(4021, 10))[1]) == []
-    assert len(requests(run(state, judged(420, 5))[1])) == 1
+    assert len(requests(run(state, judged(420, 5, alarm_at=420))[1])) == 1
 
 
 def test_a_clock_set_back_makes_no_rest_of_a_cold_start_longer() -> None:
@@ -134,7 +159,7 @@ def test_a_new_version_closes_incidents_and_rests_the_line() -> None:
     state, said = run(state, judged(31, 10, alarm_at=31))
     assert incidents(said) == [("covariate_drift", "opened")]
     assert requests(said) == [], "an incident may open while the line rests, a request may not"
-    assert len(requests(run(state, judged(90, 5))[1])) == 1
+    assert len(requests(run(state, judged(90, 5, alarm_at=90))[1])) == 1
 
 
 def test_the_same_version_again_changes_nothing() -> None:
@@ -226,15 +251,17 @@ def test_of_two_answers_the_later_one_counts() -> None:
 def test_a_request_of_an_incident_that_came_back_is_another_one() -> None:
     state, said = run(WATCHED, judged(0, 5, alarm_at=0))
     (first,) = requests(said)
-    state, said = run(state, [RequestEnded(first.request_id, "refused", 5.0), *judged(1000, QUIET_IMAGES)])
+    state, said = run(state, [RequestEnded(first.request_id, "refused", 5.0), *judged(1000, 5, alarm_at=1004)])
     assert [(second.request_id != first.request_id) for second in requests(said)] == [True]
-    state, said = run(state, [RequestEnded(requests(said)[0].request_id, "refused", 2000.0), *judged(3000, 1)])
+    state, said = run(
+        state, [RequestEnded(requests(said)[0].request_id, "refused", 2990.0), *judged(3000, QUIET_IMAGES)]
+    )
     assert incidents(said) == [("covariate_drift", "closed")]
-    state, said = run(state, judged(3001, 5, alarm_at=3001))
+    state, said = run(state, judged(4001, 5, alarm_at=4001))
     (third,) = requests(said)
     assert third.incident_id == first.incident_id
     assert third.request_id != first.request_id
-    assert third.alarm_at == 3001.0
+    assert third.alarm_at == 4001.0
 
 
 def test_a_cold_start_asks_once_and_again_after_a_failure() -> None:
