@@ -21,7 +21,7 @@ OUTCOMES = {
     "awaiting_approval": "A new model was made and waits for a person",
     "failed": "No new model could be made",
     "cancelled": "The request for a new model was cancelled",
-    "switched_back": "A new model was made and switched back",
+    "switched_back": "The line is back in a condition that an older version knows: that one serves again",
 }
 """What became of a request, by its state."""
 

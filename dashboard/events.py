@@ -91,7 +91,7 @@ def _request(ledger: Ledger, row: RequestRow) -> Iterator[Event]:
         yield Event(
             row.ended_at, symbol, colour, f"Gate {gate.name} {'passed' if gate.passed else 'FAILED'}: {gate.words}"
         )
-    good = row.state == "promoted"
+    good = row.state in ("promoted", "switched_back")
     yield Event(
         row.ended_at,
         "task_alt" if good else "cancel",

@@ -1,7 +1,8 @@
-"""From a request to a published version: three assets, thin over `orchestration.retrain`."""
+"""From a request to a version in service, thin over `orchestration.retrain`: an older one that knows the line's condition, or a new one."""
 
 import os
 import time
+from collections.abc import Iterator
 
 import dagster as dg
 
@@ -11,14 +12,43 @@ from orchestration.resources import ATTEMPT_TAG, PID_TAG, REQUEST_TAG, Installat
 GROUP = "retraining"
 
 
-@dg.asset(group_name=GROUP)
-def training_set(context: dg.AssetExecutionContext, installation: Installation) -> dg.MaterializeResult[None]:
-    """The images a new model learns from: the request's window, less what is unreadable or comes twice, a share held out."""
+RETURNED_VERSION = "returned_version"
+NEW_CONDITION = "new_condition"
+
+
+@dg.multi_asset(
+    name="known_condition",
+    group_name=GROUP,
+    specs=[
+        dg.AssetSpec(RETURNED_VERSION, skippable=True, description="An older version that knows the line's condition."),
+        dg.AssetSpec(NEW_CONDITION, skippable=True, description="No version knows the line's condition: one is made."),
+    ],
+)
+def known_condition(
+    context: dg.AssetExecutionContext, installation: Installation
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Takes the request, and takes an older version back where the line has returned to its condition: then all that follows is skipped."""
     run = context.run
     context.instance.add_run_tags(run.run_id, {PID_TAG: str(os.getpid())})
     request_id, attempt = run.tags[REQUEST_TAG], int(run.tags[ATTEMPT_TAG])
     if not installation.ledger.begin_request(request_id, run_id=run.run_id, attempt=attempt, at=time.time()):
         raise dg.Failure(f"request {request_id} has ended or is carried out by another run", allow_retries=False)
+    # Imported here to keep torch out of the daemon and the web page.
+    from orchestration.returning import look_back
+
+    looked = look_back(installation.retrain(run))
+    if looked.outcome is None:
+        yield dg.MaterializeResult(asset_key=NEW_CONDITION, metadata=looked.words)
+    elif looked.version is not None:
+        found: dict[str, str | int] = {"version": looked.version, "outcome": looked.outcome, **looked.words}
+        yield dg.MaterializeResult(asset_key=RETURNED_VERSION, metadata=found)
+
+
+@dg.asset(group_name=GROUP, deps=[NEW_CONDITION])
+def training_set(context: dg.AssetExecutionContext, installation: Installation) -> dg.MaterializeResult[None]:
+    """The images a new model learns from: the request's window, less what is unreadable or comes twice, a share held out."""
+    run = context.run
+    request_id = run.tags[REQUEST_TAG]
     try:
         chosen = installation.retrain(run).choose()
     except InvalidInput as error:

@@ -1,4 +1,4 @@
-"""The Dagster code location: one job from a request to a published version, and the sensor that starts it.
+"""The Dagster code location: one job from a request to a version in service, and the sensor that starts it.
 
 Light on purpose: torch is imported by the run, not by the daemon or the web page.
 """
@@ -7,14 +7,14 @@ import os
 
 import dagster as dg
 
-from orchestration.assets import candidate, published_version, training_set
+from orchestration.assets import candidate, known_condition, published_version, training_set
 from orchestration.checks import gate_checks
 from orchestration.resources import Installation
 from orchestration.sensors import requested_retrains, retrain_job
 from streams.settings import Settings
 
 defs = dg.Definitions(
-    assets=[training_set, candidate, published_version],
+    assets=[known_condition, training_set, candidate, published_version],
     asset_checks=gate_checks,
     jobs=[retrain_job],
     sensors=[requested_retrains],

@@ -56,10 +56,10 @@ class Stage:
 
 
 def line_of(scenario: Scenario) -> LineConfig:
-    """How the scenario's line is run: the defaults, the scenario's model options, and a cold start after its first phase."""
-    options = {name: value for name, value in msgspec.structs.asdict(scenario.model).items() if value is not None}
-    known = {name: value for name, value in options.items() if name in LineConfig.__struct_fields__}
-    return LineConfig(cold_start_images=scenario.phases[0].images, **known)
+    """How the scenario's line is run: its [config], its [model] options, and a cold start after its first phase."""
+    config, model = (msgspec.structs.asdict(table) for table in (scenario.config, scenario.model))
+    config |= {name: value for name, value in model.items() if value is not None}
+    return LineConfig(**config | {"cold_start_images": scenario.config.cold_start_images or scenario.phases[0].images})
 
 
 def write_line(settings: Settings, line: str, config: LineConfig) -> None:

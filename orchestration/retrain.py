@@ -4,9 +4,11 @@ Heavy (imports the detectors and through them torch): only the run itself import
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+
+import msgspec
 
 from detectors.artifact import Provenance
 from detectors.errors import ArtifactError, NotFound
@@ -15,6 +17,7 @@ from detectors.manifest import FeatureSpec
 from detectors.model import Extractor, Model
 from detectors.registry import Pointers, Registry
 from orchestration.gates import Evidence
+from orchestration.promoting import announce
 from orchestration.training import (
     Drafts,
     RememberingExtractor,
@@ -25,25 +28,24 @@ from orchestration.training import (
     load,
     pack_candidate,
 )
-from streams.bus import Bus, publish
+from streams.bus import Bus
 from streams.classifying import SURGE
 from streams.incidents import EXPECTED, IGNORED
 from streams.ledger import GateResult, Ledger, RequestRow
-from streams.messages import ModelPromoted, RetrainRequest
+from streams.messages import RetrainRequest
 from streams.settings import LineConfig
-
-SOURCE = "/driftline/orchestration"
 
 
 @dataclass(frozen=True)
 class Rooms:
-    """What a retrain works with."""
+    """What a retrain works with; `now`: seconds since the epoch."""
 
     ledger: Ledger
     registry: Registry
     bench: Workbench
     bus: Bus
     code_version: str
+    now: Callable[[], float] = time.time
 
 
 class Retrain:
@@ -51,27 +53,27 @@ class Retrain:
 
     def __init__(self, rooms: Rooms, row: RequestRow, attempt: int, config: LineConfig) -> None:
         self.request: RetrainRequest = row.request
-        self._rooms = rooms
-        self._config = config
+        self.rooms = rooms
+        self.config = config
         self._drafts = Drafts(rooms.bench.store, row.request, attempt)
 
     @cached_property
     def extractor(self) -> RememberingExtractor:
         """The line's extractor; every image passes through it once a run."""
-        return self._rooms.bench.extractor(self._config)
+        return self.rooms.bench.extractor(self.config)
 
     def choose(self) -> TrainingSet:
         """Make and keep the training set."""
-        chosen = choose_images(self.request, self._rooms.bench, self.extractor)
+        chosen = choose_images(self.request, self.rooms.bench, self.extractor)
         self._drafts.keep_training_set(chosen)
         return chosen
 
     def fit(self) -> Model:
         """Fit, pack and keep the candidate."""
         training_set = self._drafts.training_set()
-        model = fit_candidate(training_set, self._rooms.bench, self.extractor, self._config)
+        model = fit_candidate(training_set, self.rooms.bench, self.extractor, self.config)
         provenance = self._provenance(training_set)
-        self._drafts.keep_candidate(pack_candidate(model, training_set, self._rooms.bench, provenance, self._config))
+        self._drafts.keep_candidate(pack_candidate(model, training_set, self.rooms.bench, provenance, self.config))
         return model
 
     @cached_property
@@ -80,54 +82,50 @@ class Retrain:
         files = self._drafts.candidate()
         return Evidence(
             candidate=load(files, self._extractors),
-            champion=self._champion(),
+            champion=self.champion(),
             held_out=self._held_out(),
             files=files,
-            beside=open_beside(self._rooms.ledger, self.request),
+            beside=open_beside(self.rooms.ledger, self.request),
         )
+
+    def champion(self) -> Model | None:
+        """The line's champion; None where it has none, or one that cannot be loaded."""
+        champion = self.rooms.registry.pointers(self.request.line).champion
+        if champion is None:
+            return None
+        try:
+            return load(self.rooms.registry.files(self.request.line, champion), self._extractors)
+        except (ArtifactError, NotFound):
+            return None
+
+    def in_force(self, version: int) -> Model:
+        """A version of the line as a scorer would take it up, with the threshold in force; raises ArtifactError or NotFound."""
+        registry, line = self.rooms.registry, self.request.line
+        model = load(registry.files(line, version), self._extractors)
+        threshold = registry.operating_point(line, version).threshold
+        return replace(model, threshold=msgspec.structs.replace(model.threshold, value=threshold))
 
     def note(self, gate: GateResult) -> None:
         """Write a gate's result down."""
-        self._rooms.ledger.note_gate(self.request.request_id, gate)
+        self.rooms.ledger.note_gate(self.request.request_id, gate)
 
     def publish(self) -> Pointers:
         """Publish the candidate as a version, make it the champion, announce it and end the request. Each step repeats harmlessly."""
-        registry, line, request = self._rooms.registry, self.request.line, self.request
+        registry, line, request = self.rooms.registry, self.request.line, self.request
         version = registry.publish(line, self._drafts.candidate())
         pointers = registry.promote(line, version)
-        promoted = ModelPromoted(
-            line=line,
-            version=version,
-            previous=pointers.previous,
-            sequence=pointers.sequence,
-            by="driftline",
-            why=request.cause,
-            at=time.time(),
-            request_id=request.request_id,
-        )
-        producer = self._rooms.bus.producer()
-        publish(producer, promoted, source=SOURCE, at=promoted.at)
-        producer.close()
-        self._rooms.ledger.end_request(
-            request.request_id, outcome="promoted", version=version, detail="all gates passed", at=time.time()
+        announce(self.rooms.bus, pointers, request, why=request.cause, at=self.rooms.now())
+        self.rooms.ledger.end_request(
+            request.request_id, outcome="promoted", version=version, detail="all gates passed", at=self.rooms.now()
         )
         return pointers
 
     def _extractors(self, spec: FeatureSpec, network: bytes | None) -> Extractor:
         """The run's own extractor where the specification is the same, so that images pass through the backbone once."""
-        return self.extractor if spec == self.extractor.spec else self._rooms.bench.extractors(spec, network)
-
-    def _champion(self) -> Model | None:
-        champion = self._rooms.registry.pointers(self.request.line).champion
-        if champion is None:
-            return None
-        try:
-            return load(self._rooms.registry.files(self.request.line, champion), self._extractors)
-        except (ArtifactError, NotFound):
-            return None
+        return self.extractor if spec == self.extractor.spec else self.rooms.bench.extractors(spec, network)
 
     def _held_out(self) -> Sequence[Image]:
-        return self._rooms.bench.images(self._drafts.training_set().held_out)
+        return self.rooms.bench.images(self._drafts.training_set().held_out)
 
     def _provenance(self, training_set: TrainingSet) -> Provenance:
         return Provenance(
@@ -136,8 +134,8 @@ class Retrain:
             cause=self.request.cause,
             parent=self.request.parent_version,
             request_id=self.request.request_id,
-            created_at=time.time(),
-            code_version=self._rooms.code_version,
+            created_at=self.rooms.now(),
+            code_version=self.rooms.code_version,
             metrics={"held_out": float(len(training_set.held_out)), "left_out": float(len(training_set.left_out))},
         )
 

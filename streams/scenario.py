@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -17,7 +17,9 @@ import numpy as np
 from detectors.encoding import check_line_name
 from detectors.errors import InvalidInput, NotYet
 from streams.perturbation import PERTURBATION_KEYS, Perturbation, interpolate
-from streams.scenario_file import ModelOptions, PhaseTable, ScenarioFile, read_file
+from streams.scenario_file import ConfigTable, ModelOptions, PhaseTable, ScenarioFile, read_file
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 FIRST_GOOD = 5
 """A phase begins with this many good images where it has them: lines do not change at a broken part."""
@@ -54,6 +56,7 @@ class Scenario:
     start: Literal["blind", "trusted"]
     trusted: tuple[Path, ...]
     model: ModelOptions
+    config: ConfigTable
     phases: tuple[Phase, ...]
 
 
@@ -98,7 +101,8 @@ def parse_scenario(text: str, *, path: Path, environ: Mapping[str, str]) -> Scen
             root=pools.root,
             start=file.start,
             trusted=_trusted(file, pools),
-            model=_expand_weights(file.model, environ),
+            model=_expanded(file.model, environ),
+            config=_expanded(file.config, environ),
             phases=phases,
         )
     except tomllib.TOMLDecodeError as error:
@@ -251,10 +255,10 @@ def _trusted(file: ScenarioFile, pools: _Pools) -> tuple[Path, ...]:
     return images
 
 
-def _expand_weights(model: ModelOptions, environ: Mapping[str, str]) -> ModelOptions:
-    if model.weights is None:
-        return model
-    return msgspec.structs.replace(model, weights=expand(model.weights, environ))
+def _expanded(table: S, environ: Mapping[str, str]) -> S:
+    """The table with the variables in its paths replaced."""
+    paths = {name: getattr(table, name) for name in ("weights", "mask", "trusted") if getattr(table, name, None)}
+    return msgspec.structs.replace(table, **{name: expand(path, environ) for name, path in paths.items()})
 
 
 def _in_turn(pool: tuple[Path, ...], rng: np.random.Generator) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from detectors.errors import InvalidInput
-from streams.settings import nearest_name
+from streams.settings import LineConfig, nearest_name
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -25,6 +25,12 @@ class ModelOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     device: Literal["cpu", "cuda"] | None = None
     seed: int | None = None
     memory: _Count | None = None
+
+
+class ConfigTable(LineConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the line is run, as `driftline.toml` would say it. `cold_start_images`: 0, as many as the first phase has."""
+
+    cold_start_images: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class TrustedTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,6 +72,7 @@ class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     start: Literal["blind", "trusted"] = "blind"
     trusted: TrustedTable | None = None
     model: ModelOptions = ModelOptions()
+    config: ConfigTable = ConfigTable()
 
 
 def read_file(document: dict[str, object]) -> ScenarioFile:
@@ -85,9 +92,19 @@ def _check_keys(document: dict[str, object]) -> None:
     _check_table(document, ScenarioFile, "the scenario")
     _check_table(document.get("trusted"), TrustedTable, "[trusted]")
     _check_table(document.get("model"), ModelOptions, "[model]")
+    _check_table(document.get("config"), ConfigTable, "[config]")
+    _check_said_once(document)
     phases = document.get("phase")
     for number, phase in enumerate(phases if isinstance(phases, list) else []):
         _check_table(phase, PhaseTable, f"[[phase]] number {number + 1}")
+
+
+def _check_said_once(document: dict[str, object]) -> None:
+    """Raise InvalidInput for an option of the model that both tables give."""
+    model, config = document.get("model"), document.get("config")
+    both = set(model) & set(config) if isinstance(model, dict) and isinstance(config, dict) else set()
+    if both:
+        raise InvalidInput(f"{min(both)!r} is given in [model] and in [config]; leave one of them out")
 
 
 def _check_table(table: object, kind: type[msgspec.Struct], where: str) -> None:

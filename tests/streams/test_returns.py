@@ -9,7 +9,7 @@ import pytest
 from streams import epochs
 from streams.epochs import BEGINNING
 from streams.ledger import Ledger
-from streams.messages import Message, ModelPromoted, RetrainRequest, Verdict
+from streams.messages import DriftIncident, Message, ModelPromoted, RetrainRequest, Verdict
 from streams.resuming import SinceReturn, is_over
 from streams.settings import LineConfig
 from streams.stored_calibration import calibrated
@@ -60,7 +60,7 @@ def live(ledger: Ledger, coming: Sequence[Message], *, restarts: Sequence[int] =
             watcher, unwritten = watcher_of(ledger), []
         unwritten += [each, *take(watcher, [each])]
         if isinstance(each, ModelPromoted):
-            ledger.record(message for message in unwritten if isinstance(message, RetrainRequest))
+            ledger.record([message for message in unwritten if isinstance(message, RetrainRequest)])
             end_requests(ledger, each)
     ledger.record(unwritten)
     return watcher
@@ -151,6 +151,14 @@ def test_a_version_with_a_higher_number_comes_back_too(ledger: Ledger) -> None:
     monitor = watcher.monitor("tiles")
     assert monitor
     assert monitor.state.judged == 7
+
+
+def test_a_lamp_that_flickers_asks_for_nothing_and_its_incident_closes_by_itself(ledger: Ledger) -> None:
+    for lasted in (12, CONFIG.retrain_images - 1):
+        flicker = [*verdicts(0, 100), *verdicts(100, lasted, bulk=3.0), *verdicts(100 + lasted, 230)]
+        said = take(watcher_of(ledger), flicker)
+        assert [each.state for each in said if isinstance(each, DriftIncident)] == ["opened", "closed"]
+        assert not any(isinstance(each, RetrainRequest) for each in said)
 
 
 def test_the_history_since_a_return_is_cut_there(ledger: Ledger) -> None:

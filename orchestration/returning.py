@@ -1,0 +1,128 @@
+"""Takes an older version back into service, instead of training, where a line has returned to a condition which that version knows.
+
+What was decided is kept in the store before anything is done, so that a run that is killed in between is finished by the next and
+decides nothing a second time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from detectors.encoding import encode_name
+from detectors.errors import ArtifactError, Conflict, ImageError, InvalidInput, NotFound
+from detectors.images import Image, decode
+from detectors.objects import ObjectStore
+from orchestration.known_condition import FEWEST, PICTURES, Comparison, compared, judges_well, manifests, spread
+from orchestration.promoting import announce
+from orchestration.retrain import Retrain
+from streams.comebacks import proven
+
+SWITCHED_BACK, AWAITING, CANCELLED = "switched_back", "awaiting_approval", "cancelled"
+
+
+class Comeback(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided: the version that knows the line's condition, at which promotion of the line, and why."""
+
+    version: int
+    sequence: int
+    words: str
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What came of looking for a version that knows the line's condition. `outcome`: how the request ended, None where it goes on to a
+    new model.
+    """
+
+    words: dict[str, str]
+    version: int | None = None
+    outcome: str | None = None
+
+
+def look_back(retrain: Retrain) -> Looked:
+    """Look for an older version that knows the condition of a request's images; one that does is taken back, or offered where a person
+    is to approve, and the request ends.
+    """
+    kept = _kept(retrain)
+    if kept is not None:
+        return _carry_out(retrain, kept, {})
+    if retrain.request.cause != "covariate_drift":
+        return Looked({"not looked for": f"the request's cause is {retrain.request.cause}"})
+    pointers = retrain.rooms.registry.pointers(retrain.request.line)
+    if pointers.champion is None or pointers.champion != retrain.request.parent_version:
+        why = f"version {pointers.champion} serves, {retrain.request.parent_version} asked"
+        return Looked({"not looked for": why})
+    comparisons = _comparisons(retrain, pointers.champion)
+    words = {f"version {each.version}": each.words for each in comparisons}
+    found = next((each for each in comparisons if each.knows), None)
+    if found is None:
+        return Looked(words or {"not looked for": "no other version has been in service"})
+    comeback = Comeback(version=found.version, sequence=pointers.sequence, words=found.words)
+    _store(retrain).put(_key(retrain), msgspec.json.encode(comeback))
+    return _carry_out(retrain, comeback, words)
+
+
+def _comparisons(retrain: Retrain, champion: int) -> Sequence[Comparison]:
+    """The proven versions against the request's images; none where too few images can be read."""
+    request, rooms = retrain.request, retrain.rooms
+    candidates = manifests(rooms.registry, request.line, champion, proven(rooms.ledger, request))
+    images = _readable(retrain) if candidates else []
+    if len(images) < FEWEST:
+        return []
+
+    def judges(version: int, seen: Sequence[Image]) -> tuple[bool, str]:
+        try:
+            return judges_well(retrain.in_force(version), retrain.champion(), seen)
+        except (ArtifactError, NotFound) as error:
+            return False, f"cannot be loaded: {error}"
+
+    return compared(images, candidates, spec=lambda: retrain.extractor.spec, judges=judges)
+
+
+def _readable(retrain: Retrain) -> list[Image]:
+    """Images of the request's window, so many as are looked at, spread over it; what cannot be read is left out."""
+    images = []
+    for key in spread(retrain.request.image_keys, PICTURES):
+        try:
+            images.append(decode(_store(retrain).get(key)))
+        except (ImageError, NotFound):
+            continue
+    return images
+
+
+def _carry_out(retrain: Retrain, comeback: Comeback, words: dict[str, str]) -> Looked:
+    """Promote or offer the version, unless somebody promoted another one meanwhile; each step repeats harmlessly."""
+    version, request_id = comeback.version, retrain.request.request_id
+    why = f"the line returned to the condition of version {version}"
+    try:
+        outcome = _serve(retrain, comeback, why)
+        ended, detail = version, f"{why}: {comeback.words}"
+    except (Conflict, InvalidInput) as error:
+        outcome, ended, detail = CANCELLED, None, f"{why}, but somebody was quicker: {error}"
+    at = retrain.rooms.now()
+    retrain.rooms.ledger.end_request(request_id, outcome=outcome, version=ended, detail=detail, at=at)
+    return Looked(words, version=ended, outcome=outcome)
+
+
+def _serve(retrain: Retrain, comeback: Comeback, why: str) -> str:
+    registry, request = retrain.rooms.registry, retrain.request
+    if retrain.config.promotion != "automatic":
+        registry.set_challenger(request.line, comeback.version)
+        return AWAITING
+    pointers = registry.promote(request.line, comeback.version, expected_sequence=comeback.sequence)
+    announce(retrain.rooms.bus, pointers, request, why=why, at=retrain.rooms.now())
+    return SWITCHED_BACK
+
+
+def _kept(retrain: Retrain) -> Comeback | None:
+    revision = _store(retrain).read(_key(retrain))
+    return None if revision is None else msgspec.json.decode(revision.data, type=Comeback)
+
+
+def _store(retrain: Retrain) -> ObjectStore:
+    return retrain.rooms.bench.store
+
+
+def _key(retrain: Retrain) -> str:
+    return f"drafts/{encode_name(retrain.request.line)}/{retrain.request.request_id}/comeback.json"
