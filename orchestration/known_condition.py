@@ -182,19 +182,17 @@ def columns_of_signals(seen: Sequence[Signals]) -> Columns:
     return {name: column for name, column in columns.items() if None not in column}
 
 
-def manifests(registry: Registry, line: str, champion: int, proven: Iterable[int]) -> dict[int, Manifest]:
+def manifests(registry: Registry, line: str, proven: Iterable[int]) -> dict[int, Manifest]:
     """The newest proven versions of a line but its champion, each distinct model once; one that cannot be read is none."""
-    of_champion = _manifest(registry, line, champion)
-    known = [] if of_champion is None else [of_champion.files]
-    found: dict[int, Manifest] = {}
-    for version in sorted(set(registry.versions(line)) & set(proven) - {champion}, reverse=True):
+    champion = registry.pointers(line).champion
+    others = sorted({*registry.versions(line)} & {*proven} - {champion}, reverse=True)
+    distinct: dict[int, Manifest] = {}
+    for version in others if champion is None else (champion, *others):
         manifest = _manifest(registry, line, version)
-        if manifest is not None and manifest.files not in known:
-            known.append(manifest.files)
-            found[version] = manifest
-        if len(found) == MOST_VERSIONS:
-            break
-    return found
+        if manifest is not None and all(manifest.files != each.files for each in distinct.values()):
+            distinct[version] = manifest
+    newest = [version for version in distinct if version != champion][:MOST_VERSIONS]
+    return {version: distinct[version] for version in newest}
 
 
 def _manifest(registry: Registry, line: str, version: int) -> Manifest | None:

@@ -18,6 +18,7 @@ from orchestration.promoting import announce
 from orchestration.retrain import Retrain
 from streams.comebacks import proven
 
+NOT_LOOKED = "not looked for"
 SWITCHED_BACK, AWAITING, CANCELLED = "switched_back", "awaiting_approval", "cancelled"
 
 
@@ -47,29 +48,36 @@ def look_back(retrain: Retrain) -> Looked:
     kept = _kept(retrain)
     if kept is not None:
         return _carry_out(retrain, kept, {})
-    if retrain.request.cause != "covariate_drift":
-        return Looked({"not looked for": f"the request's cause is {retrain.request.cause}"})
     pointers = retrain.rooms.registry.pointers(retrain.request.line)
-    if pointers.champion is None or pointers.champion != retrain.request.parent_version:
-        why = f"version {pointers.champion} serves, {retrain.request.parent_version} asked"
-        return Looked({"not looked for": why})
-    comparisons = _comparisons(retrain, pointers.champion)
+    if why := _no_reason_to_look(retrain, pointers.champion):
+        return Looked({NOT_LOOKED: why})
+    images = _readable(retrain)
+    if len(images) < FEWEST:
+        return Looked({NOT_LOOKED: f"{len(images)} images of the window can be read, {FEWEST} are needed"})
+    comparisons = _comparisons(retrain, images)
     words = {f"version {each.version}": each.words for each in comparisons}
     found = next((each for each in comparisons if each.knows), None)
     if found is None:
-        return Looked(words or {"not looked for": "no other version has been in service"})
+        return Looked(words or {NOT_LOOKED: "there is no other version that may be taken back"})
     comeback = Comeback(version=found.version, sequence=pointers.sequence, words=found.words)
     _store(retrain).put(_key(retrain), msgspec.json.encode(comeback))
     return _carry_out(retrain, comeback, words)
 
 
-def _comparisons(retrain: Retrain, champion: int) -> Sequence[Comparison]:
-    """The proven versions against the request's images; none where too few images can be read."""
+def _no_reason_to_look(retrain: Retrain, champion: int | None) -> str:
+    """Why no older version is looked for; empty where one is."""
+    request = retrain.request
+    if request.cause != "covariate_drift":
+        return f"the cause of the request is {request.cause}"
+    if champion is None or champion != request.parent_version:
+        return f"version {request.parent_version} asked, and {champion} serves"
+    return ""
+
+
+def _comparisons(retrain: Retrain, images: Sequence[Image]) -> Sequence[Comparison]:
+    """The versions that may be taken back against the request's images."""
     request, rooms = retrain.request, retrain.rooms
-    candidates = manifests(rooms.registry, request.line, champion, proven(rooms.ledger, request))
-    images = _readable(retrain) if candidates else []
-    if len(images) < FEWEST:
-        return []
+    candidates = manifests(rooms.registry, request.line, proven(rooms.ledger, request))
 
     def judges(version: int, seen: Sequence[Image]) -> tuple[bool, str]:
         try:

@@ -1,0 +1,150 @@
+"""Which versions may be taken back, by what the ledger tells: none that was refused or rolled back, none just gone through."""
+
+from pathlib import Path
+
+import pytest
+
+from streams.comebacks import SETTLED_IMAGES, passed_through, proven
+from streams.ledger import Ledger
+from streams.messages import DriftIncident, Message, ModelAlert, ModelPromoted, ModelServing, RetrainRequest
+from tests.streams.test_watching import verdicts
+
+
+class Story:
+    """A line's life as the ledger has it: services of versions one after another, a second an image."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.at = 0
+        self.sequence = 0
+        self.serving: int | None = None
+
+    def promote(self, version: int, *, request_id: str | None = None, by: str = "driftline") -> None:
+        self.sequence += 1
+        self.at += 1
+        self.record(ModelPromoted(
+            line="tiles", version=version, previous=self.serving, sequence=self.sequence, by=by, why="", at=self.at - 0.5,
+            request_id=request_id,
+        ))  # fmt: skip
+        self.serving = version
+
+    def judge(self, images: int) -> None:
+        assert self.serving is not None
+        self.record(*verdicts(self.at, images, version=self.serving))
+        self.at += images
+
+    def ask(self, name: str, *, after: int) -> RetrainRequest:
+        """The line changes after so many more images, and forty later a model is asked for."""
+        assert self.serving is not None
+        self.judge(after)
+        since = f"tiles-{self.at}"
+        self.judge(40)
+        self.record(DriftIncident(
+            line="tiles", incident_id=name, kind="covariate_drift", state="opened", version=self.serving, signal="bulk",
+            test="page_hinkley", reference=1.0, observed=2.0, effect=3.0, since_image_id=since, alarm_image_id=since,
+            after_images=9, at=float(self.at),
+        ))  # fmt: skip
+        request = RetrainRequest(
+            line="tiles", request_id=name, cause="covariate_drift", mode="blind", image_keys=("a",),
+            parent_version=self.serving, alarm_at=None, requested_at=float(self.at), incident_id=name,
+        )  # fmt: skip
+        self.record(request)
+        return request
+
+    def answer(self, name: str, version: int, outcome: str) -> None:
+        """The request ends with a version in service."""
+        self.promote(version, request_id=name)
+        self.ledger.end_request(name, outcome=outcome, version=version, detail="", at=self.at)
+
+    def record(self, *messages: Message) -> None:
+        self.ledger.record(messages)
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Story:
+    return Story(Ledger.open(f"sqlite:///{tmp_path / 'ledger.sqlite'}"))
+
+
+def test_what_served_may_come_back(story: Story) -> None:
+    story.promote(1)
+    story.ask("night", after=100)
+    story.answer("night", 2, "promoted")
+    assert proven(story.ledger, story.ask("day", after=100)) == {1, 2}
+
+
+def test_a_version_that_never_served_may_not_and_one_that_a_scorer_took_up_may(story: Story) -> None:
+    story.record(ModelServing(line="tiles", version=1, previous=None, at=0.0))
+    story.promote(3)
+    assert proven(story.ledger, story.ask("day", after=100)) == {1, 3}
+
+
+def test_a_version_that_a_scorer_refused_may_not(story: Story) -> None:
+    story.promote(1)
+    story.promote(2)
+    story.record(ModelAlert(line="tiles", version=1, serving=2, reason="broken", raised_at=5.0))
+    assert proven(story.ledger, story.ask("day", after=100)) == {2}
+
+
+def test_a_version_that_was_rolled_back_may_not_until_somebody_promotes_it_again(story: Story) -> None:
+    story.promote(1)
+    story.ask("night", after=100)
+    story.answer("night", 2, "promoted")
+    story.promote(1, by="ana")
+    assert proven(story.ledger, story.ask("again", after=100)) == {1}
+    story.promote(2, by="ana")
+    assert proven(story.ledger, story.ask("once-more", after=100)) == {1, 2}
+
+
+def test_a_rollback_of_a_request_by_itself_is_one_too(story: Story) -> None:
+    story.promote(1)
+    story.ask("night", after=100)
+    story.answer("night", 2, "promoted")
+    story.promote(1, request_id="night")
+    assert proven(story.ledger, story.ask("again", after=100)) == {1}
+
+
+def test_coming_back_is_no_rollback(story: Story) -> None:
+    story.promote(1)
+    for change in range(6):
+        version = (2, 1)[change % 2]
+        story.ask(f"change-{change}", after=100)
+        story.answer(f"change-{change}", version, "switched_back" if change else "promoted")
+    assert proven(story.ledger, story.ask("last", after=100)) == {1, 2}
+
+
+def test_a_version_that_came_back_in_vain_is_not_exchanged_for_the_one_it_replaced(story: Story) -> None:
+    story.promote(1)
+    story.ask("night", after=100)
+    story.answer("night", 2, "promoted")
+    story.ask("day", after=100)
+    story.answer("day", 1, "switched_back")
+    assert passed_through(story.ledger, story.ask("at-once", after=SETTLED_IMAGES - 1)) == {2}
+
+
+def test_each_version_is_tried_once_without_a_change_of_the_line(story: Story) -> None:
+    story.promote(1)
+    for name, version in (("night", 2), ("dusk", 3)):
+        story.ask(name, after=100)
+        story.answer(name, version, "promoted")
+    for name, version, after in (("one", 1, 100), ("two", 2, 5)):
+        story.ask(name, after=after)
+        story.answer(name, version, "switched_back")
+    request = story.ask("three", after=5)
+    assert passed_through(story.ledger, request) == {1, 3}
+    assert proven(story.ledger, request) == {2}, "the champion alone: a model is made"
+
+
+def test_a_version_that_came_back_and_settled_may_be_exchanged_again(story: Story) -> None:
+    story.promote(1)
+    story.ask("night", after=100)
+    story.answer("night", 2, "promoted")
+    story.ask("day", after=5)
+    story.answer("day", 1, "switched_back")
+    assert passed_through(story.ledger, story.ask("night-again", after=SETTLED_IMAGES)) == set()
+
+
+def test_a_version_that_was_just_made_may_be_exchanged_at_once(story: Story) -> None:
+    story.promote(1)
+    story.ask("night", after=100)
+    story.answer("night", 2, "promoted")
+    assert passed_through(story.ledger, story.ask("day", after=0)) == set()
