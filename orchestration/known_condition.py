@@ -2,7 +2,8 @@
 
 The pictures are asked first, which takes no model: the signals of the window's images against the version's drift reference. A version
 that they do not rule out is loaded, and must judge these images as it judged its own. The measure is that of the drift watch, so that
-a version which is taken back does not alarm at once.
+a version which is taken back does not alarm at once; and one whose own watch asked for a model in this very condition does not know it,
+whatever the measures say, so that no two versions are exchanged for each other while the line stays as it is.
 
 Shape legend: T images of the window, N of a reference, S signals.
 """
@@ -152,6 +153,16 @@ def likeness(reference: DriftReference, seen: Columns) -> Likeness:
     (True, False)
     """
     names, table_NS = reference_table(reference)
+    return _likeness_of(names, table_NS, seen)
+
+
+def alike(before: Sequence[Image], now: Sequence[Image]) -> bool:
+    """Whether the pictures of two windows show one condition."""
+    columns = columns_of_pictures(before)
+    return _likeness_of(tuple(columns), np.array(list(columns.values())).T, columns_of_pictures(now)).is_within
+
+
+def _likeness_of(names: tuple[str, ...], table_NS: NDArray[np.float64], seen: Columns) -> Likeness:
     both = tuple(name for name in names if name in seen)
     reference_NS = table_NS[:, [names.index(name) for name in both]]
     seen_TS = np.array([seen[name] for name in both]).T

@@ -13,10 +13,11 @@ from detectors.encoding import encode_name
 from detectors.errors import ArtifactError, Conflict, ImageError, InvalidInput, NotFound
 from detectors.images import Image, decode
 from detectors.objects import ObjectStore
-from orchestration.known_condition import FEWEST, PICTURES, Comparison, compared, judges_well, manifests, spread
+from orchestration.known_condition import FEWEST, PICTURES, Comparison, alike, compared, judges_well, manifests, spread
 from orchestration.promoting import announce
 from orchestration.retrain import Retrain
-from streams.comebacks import proven
+from streams.comebacks import last_asked, proven
+from streams.messages import RetrainRequest
 
 NOT_LOOKED = "not looked for"
 SWITCHED_BACK, AWAITING, CANCELLED = "switched_back", "awaiting_approval", "cancelled"
@@ -51,7 +52,7 @@ def look_back(retrain: Retrain) -> Looked:
     pointers = retrain.rooms.registry.pointers(retrain.request.line)
     if why := _no_reason_to_look(retrain, pointers.champion):
         return Looked({NOT_LOOKED: why})
-    images = _readable(retrain)
+    images = _readable(retrain, retrain.request)
     if len(images) < FEWEST:
         return Looked({NOT_LOOKED: f"{len(images)} images of the window can be read, {FEWEST} are needed"})
     comparisons = _comparisons(retrain, images)
@@ -77,9 +78,13 @@ def _no_reason_to_look(retrain: Retrain, champion: int | None) -> str:
 def _comparisons(retrain: Retrain, images: Sequence[Image]) -> Sequence[Comparison]:
     """The versions that may be taken back against the request's images."""
     request, rooms = retrain.request, retrain.rooms
-    candidates = manifests(rooms.registry, request.line, proven(rooms.ledger, request))
+    candidates = manifests(rooms.registry, request.line, proven(rooms.ledger, request.line))
 
     def judges(version: int, seen: Sequence[Image]) -> tuple[bool, str]:
+        asked = last_asked(rooms.ledger, request.line, version)
+        before = [] if asked is None else _readable(retrain, asked)
+        if len(before) >= FEWEST and alike(before, images):
+            return False, "it asked for another model in this very condition"
         try:
             return judges_well(retrain.in_force(version), retrain.champion(), seen)
         except (ArtifactError, NotFound) as error:
@@ -88,10 +93,10 @@ def _comparisons(retrain: Retrain, images: Sequence[Image]) -> Sequence[Comparis
     return compared(images, candidates, spec=lambda: retrain.extractor.spec, judges=judges)
 
 
-def _readable(retrain: Retrain) -> list[Image]:
-    """Images of the request's window, so many as are looked at, spread over it; what cannot be read is left out."""
+def _readable(retrain: Retrain, request: RetrainRequest) -> list[Image]:
+    """Images of a request's window, so many as are looked at, spread over it; what cannot be read is left out."""
     images = []
-    for key in spread(retrain.request.image_keys, PICTURES):
+    for key in spread(request.image_keys, PICTURES):
         try:
             images.append(decode(_store(retrain).get(key)))
         except (ImageError, NotFound):

@@ -2,23 +2,17 @@
 
 from collections.abc import Sequence
 
+from streams.classifying import COVARIATE
 from streams.ledger import Ledger, RequestRow
 from streams.messages import ModelPromoted, RetrainRequest
 
-SETTLED_IMAGES = 20
-"""A version that came back and judged fewer before its line changed did not serve it well."""
 
-
-def proven(ledger: Ledger, request: RetrainRequest) -> frozenset[int]:
-    """Versions that were in service and may be taken back for a request of the line: no scorer refused them, nobody rolled them back,
-    and the line has not just gone through them (`passed_through`).
-    """
-    line, promotions = request.line, ledger.promotions(request.line)
+def proven(ledger: Ledger, line: str) -> frozenset[int]:
+    """Versions of a line that were in service, that no scorer refused and nobody rolled back."""
+    promotions = ledger.promotions(line)
     served = {each.version for each in promotions} | {each.version for each in ledger.servings(line)}
     refused = {each.version for each in ledger.alerts(line)}
-    return frozenset(
-        served - refused - rolled_back(promotions, ledger.requests(line)) - passed_through(ledger, request)
-    )
+    return frozenset(served - refused - rolled_back(promotions, ledger.requests(line)))
 
 
 def rolled_back(promotions: Sequence[ModelPromoted], requests: Sequence[RequestRow]) -> frozenset[int]:
@@ -36,34 +30,8 @@ def rolled_back(promotions: Sequence[ModelPromoted], requests: Sequence[RequestR
     return frozenset(back)
 
 
-def passed_through(ledger: Ledger, request: RetrainRequest) -> frozenset[int]:
-    """The versions that a line has left one after another without settling with any: to take one of them back would only go on like that.
-
-    A version that came back on request and saw its line change within `SETTLED_IMAGES` did not know the condition after all, nor did the
-    one it replaced, which had asked. So without a change of the line between, each version is tried once, and then a model is made.
-    """
-    asked = {row.request.request_id: row.request for row in ledger.requests(request.line)}
-    promotions = sorted(ledger.promotions(request.line), key=lambda promotion: promotion.sequence)
-    left: set[int] = set()
-    while promotions:
-        latest = promotions.pop()
-        came_back = any(latest.version in (each.version, each.previous) for each in promotions)
-        if not came_back or latest.previous is None or latest.request_id not in asked:
-            break
-        if _judged_before_change(ledger, latest, request) >= SETTLED_IMAGES:
-            break
-        left.add(latest.previous)
-        request = asked[latest.request_id]
-    return frozenset(left)
-
-
-def _judged_before_change(ledger: Ledger, promotion: ModelPromoted, request: RetrainRequest) -> int:
-    """Images that a version judged from its promotion to the change that led to a request."""
-    line, version = promotion.line, promotion.version
-    incident = None if request.incident_id is None else ledger.incident(line, request.incident_id)
-    if incident is None:
-        return SETTLED_IMAGES
-    first = ledger.verdict(line, incident.since_image_id)
-    change = (incident.at, "") if first is None else (first.judged_at, first.image_id)
-    earlier = ledger.judged_before(line, version, (promotion.at, ""))
-    return ledger.judged_before(line, version, change) - earlier
+def last_asked(ledger: Ledger, line: str, version: int) -> RetrainRequest | None:
+    """The latest request that the drift watch of a version led to: it did not know the condition of these images."""
+    asked = [row.request for row in ledger.requests(line)]
+    of_version = [each for each in asked if each.parent_version == version and each.cause == COVARIATE]
+    return of_version[-1] if of_version else None

@@ -14,6 +14,7 @@ from detectors.registry import Registry
 from detectors.store import FolderStore
 from orchestration.known_condition import (
     MOST_VERSIONS,
+    alike,
     columns_of_signals,
     compared,
     likeness,
@@ -83,6 +84,13 @@ def test_of_signals_those_that_all_images_have_are_columns() -> None:
     assert {"peak", "bulk", "bulk@r1c1", "bulk@r4c4"} <= columns.keys()
     assert not {"over", "warmth"} & columns.keys()
     assert columns["bulk@r4c4"] == [15.0, 15.0]
+
+
+def test_windows_of_one_light_are_alike_and_those_of_two_are_not() -> None:
+    day, more = ([texture(first + at) for at in range(30)] for first in (0, 100))
+    night = [np.clip(image * 0.85, 0, 255).astype(np.uint8) for image in more]
+    assert alike(day, more)
+    assert not alike(day, night)
 
 
 @pytest.fixture

@@ -123,6 +123,20 @@ def test_a_version_that_was_replaced_since_it_asked_is_not_decided_for(line: Alt
     assert found == Looked({"not looked for": "version 2 asked, and 1 serves"})
 
 
+def test_a_version_that_asked_in_this_very_condition_is_not_exchanged_for_the_one_that_asks_now(
+    line: Alternating,
+) -> None:
+    """However well it seems to judge it: else two versions could replace each other for ever while the line stays as it is."""
+    by_day = msgspec.structs.replace(line.request(line.keep(30, DAY), name="template"), parent_version=BY_DAY)
+    line.ledger.record([msgspec.structs.replace(by_day, request_id="by-day")])
+    found, row = looked(line, asked(line, DAY))
+    assert found.outcome is None
+    assert found.words["version 1"].endswith("it asked for another model in this very condition")
+    assert row.state == "open"
+    found, _ = looked(line, line.request(line.keep(30, DUSK), name="dusk"))
+    assert found.words["version 1"].startswith("pictures differ: ")
+
+
 def test_of_few_images_nothing_is_told(line: Alternating) -> None:
     found, _ = looked(line, asked(line, DAY, images=19))
     assert found == Looked({"not looked for": "19 images of the window can be read, 20 are needed"})
