@@ -33,6 +33,10 @@ runtime = "torch"
 device = "cpu"
 seed = 3
 memory = 4000000000
+[config]
+retrain_images = 40
+cooldown_s = 20
+trusted = "$DATA/normal"
 [[phase]]
 name = "steady"
 good = ["good/*.jpg", "@lists/more.txt"]
@@ -96,6 +100,8 @@ def test_every_key_of_the_contract_is_read(folder: Path) -> None:
         224,
         4_000_000_000,
     )
+    assert (scenario.config.retrain_images, scenario.config.cooldown_s) == (40, 20.0)
+    assert scenario.config.trusted == f"{folder}/normal"
     assert [path.name for path in phase.good] == [f"{letter}{n}.jpg" for letter in "ab" for n in range(6)] + ["m.jpg"]
     assert phase.settle
     assert phase.bad_images == 10
@@ -122,6 +128,7 @@ def test_what_is_left_out_has_the_documented_default(folder: Path) -> None:
         ("bad_rate = 0.25", "badrate = 0.25", "bad_rate"),
         ("blur_px", "blur", "blur_px"),
         ("[trusted]", "[trustd]", "trusted"),
+        ("retrain_images", "retrain_image", "retrain_images"),
     ],
 )
 def test_an_unknown_key_at_any_level_names_the_nearest(folder: Path, old: str, new: str, nearest: str) -> None:
@@ -160,6 +167,8 @@ def test_wrong_values_say_value_limit_and_cure(folder: Path, extra: str, words: 
         ("rate = -1", "rate = -1.*>= 0"),
         ("seed = 1.5", "seed = 1.5"),
         ('[model]\ndetector = "yolo"', "model.detector = 'yolo'"),
+        ('[config]\nretrain_mode = "guess"', "config.retrain_mode = 'guess'"),
+        ("[config]\nseed = 1\n[model]\nseed = 2", r"'seed' is given in \[model\] and in \[config\]; leave one"),
         ("nonsense", "not TOML"),
     ],
 )
@@ -275,6 +284,21 @@ def _index() -> dict[Path, dict[str, str]]:
     base = _data() / "magnetic_tile"
     with (base / "index.csv").open(newline="") as file:
         return {base / row["path"]: row for row in csv.DictReader(file)}
+
+
+@pytest.mark.parametrize(("name", "changes"), [("day_night.toml", 10), ("lamp_flickers.toml", 4)])
+def test_lines_that_go_to_and_fro_judge_no_tile_by_a_version_that_learnt_it(name: str, changes: int) -> None:
+    """What versions are made of, as far as all goes well: the first phase, and the first that settles after it."""
+    rows, images = _index(), _planned(name)
+    phases = list(dict.fromkeys(image.phase for image in images))
+    tiles = {phase: {rows[each.path]["tile_id"] for each in images if each.phase == phase} for phase in phases}
+    light = {phase: phase.partition("-")[0] for phase in phases}
+    assert len(phases) - 2 == changes
+    assert not any(
+        tiles["bootstrap"] & tiles[phase] for phase in phases if light[phase] != "night" and phase != "bootstrap"
+    )
+    if "night-1" in phases:
+        assert not any(tiles["night-1"] & tiles[phase] for phase in phases[3:] if light[phase] == "night")
 
 
 @pytest.mark.parametrize("name", ["magnetic_tile_step.toml", "magnetic_tile_step_mirror.toml"])
