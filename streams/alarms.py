@@ -21,7 +21,7 @@ class Alarm:
     that shows no part). `reference` and `observed` are in the signal's own units, `effect` is their distance in robust standard
     deviations; `since_image_id` is the first image after the estimated change, `before_image_id` the last one before it, if it is still
     known; `after_images` counts the images judged before the alarm image. `confidence`: 0 to 1; `evidence`: why, in words; `shape`: step
-    or ramp; `where`: how far the bulk of each field of the image moved.
+    or ramp; `where`: how far the bulk of each field of the image moved; `images`: how many lie after the estimated change.
     """
 
     kind: str
@@ -38,6 +38,7 @@ class Alarm:
     evidence: tuple[str, ...] = ()
     shape: str = STEP
     where: tuple[float, ...] = ()
+    images: int = 1
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Change:
                 evidence=(*finding.evidence, *self.notes),
                 shape=STEP if suspicious else shape_of(z_TS[:, watched]),
                 where=drift_map(names, z_TS),
+                images=len(self.images),
             )
             for kind in finding.kinds
         )

@@ -25,11 +25,14 @@ change of fewer images than the window has asks for nothing.
 
 @dataclass(frozen=True)
 class Judged:
-    """An image was judged by the current version; `alarms` are the incidents it would open."""
+    """An image was judged by the current version; `alarms` are the incidents it would open, `changed` the images (this one included) since
+    the change that may retrain, as an alarm estimates it.
+    """
 
     image_key: str
     at: float
     alarms: tuple[DriftIncident, ...] = ()
+    changed: int = 0
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ def decide(state: LineState, event: Event, *, line: str, config: LineConfig) -> 
 
 
 def _judged(state: LineState, event: Judged, line: str, config: LineConfig) -> Step:
+    quiet = 0 if state.waiting is None else state.waiting.quiet
     incidents, news = live_through(
         state.incidents, event.alarms, at=event.at, cooldown_s=config.cooldown_s, may_close=state.request_id is None
     )
@@ -146,6 +150,10 @@ def _judged(state: LineState, event: Judged, line: str, config: LineConfig) -> S
     if state.waiting is None or state.request_id is not None:
         return replace(state, window=()), news
     window = _slide(state.window, event.image_key, config.retrain_images)
+    if 0 < event.changed < quiet / 2:
+        window = window[
+            -event.changed :
+        ]  # the change had gone, and this is another one: what lies between is no part of it
     if any(each.state == CLOSED for each in news):
         window = window[-QUIET_IMAGES:]  # what came before lies in a surge or a fault: no reason to learn it
     state, request = _ask(replace(state, window=window), event.at, line, config)

@@ -59,6 +59,7 @@ from streams.resuming import (
     watched_until,
 )
 from streams.retraining import (
+    RETRAINING_KINDS,
     Answered,
     Event,
     Gathered,
@@ -398,7 +399,8 @@ class WatchHandler:
         run_length = self._config(verdict.line).expected_run_length
         opened = tuple(incident(verdict, alarm, run_length=run_length) for alarm in alarms)
         watch.adopt(verdict, opened)
-        event = Judged(verdict.image_key, verdict.judged_at, opened)
+        changed = max((alarm.images for alarm in alarms if alarm.kind in RETRAINING_KINDS), default=0)
+        event = Judged(verdict.image_key, verdict.judged_at, opened, changed)
         messages = self._step(watch, verdict.line, event)
         for request in (each for each in messages if isinstance(each, RetrainRequest)):
             watch.asked = (verdict.judged_at, request)

@@ -6,7 +6,7 @@ from streams.messages import DriftIncident
 from tests.orchestration.alternating import DAY, LINE, NIGHT, Alternating
 
 CHANGES = 10
-PHASE = 64
+PHASE = 54
 
 
 def test_ten_changes_of_light_make_one_version_more_and_one_promotion_each(tmp_path: Path) -> None:

@@ -114,12 +114,25 @@ def test_a_change_that_went_again_before_the_window_was_full_asks_for_nothing() 
         assert state.open_incidents == ()
 
 
-def test_a_change_that_comes_back_while_its_incident_is_open_asks_when_it_alarms_again() -> None:
-    state, said = run(WATCHED, judged(0, 90, alarm_at=0), config=LineConfig(retrain_images=60))
+def test_a_change_that_alarms_seldom_asks_when_it_alarms_again() -> None:
+    config = LineConfig(retrain_images=60)
+    state, said = run(WATCHED, judged(0, 90, alarm_at=0), config=config)
     assert requests(said) == []
-    (request,) = requests(run(state, judged(90, 5, alarm_at=92), config=LineConfig(retrain_images=60))[1])
-    assert request.requested_at == 92.0
-    assert len(request.image_keys) == 60
+    again = Judged("images/90", 90.0, (alarm(90.0),), changed=70)
+    (request,) = requests(run(state, [again], config=config)[1])
+    assert request.image_keys == tuple(f"images/{at}" for at in range(31, 91))
+
+
+def test_a_lamp_that_flickers_again_while_the_incident_is_open_is_another_change() -> None:
+    """The window then begins with it: nothing from between is learnt."""
+    config = LineConfig(retrain_images=60)
+    state, _ = run(WATCHED, judged(0, 90, alarm_at=0), config=config)
+    state, said = run(state, [Judged("images/90", 90.0, (alarm(90.0),), changed=12), *judged(91, 40)], config=config)
+    assert requests(said) == []
+    assert state.window == tuple(f"images/{at}" for at in range(79, 131))
+    lasting = [event for first in range(131, 160, 5) for event in judged(first, 5, alarm_at=first)]
+    (request,) = requests(run(state, lasting, config=config)[1])
+    assert request.image_keys == tuple(f"images/{at}" for at in range(79, 139))
 
 
 def test_a_change_that_a_person_expects_to_stay_need_not_alarm_again() -> None:

@@ -161,6 +161,20 @@ def test_a_lamp_that_flickers_asks_for_nothing_and_its_incident_closes_by_itself
         assert not any(isinstance(each, RetrainRequest) for each in said)
 
 
+def test_a_lamp_that_flickers_again_and_again_asks_for_nothing_and_when_it_stays_with_its_own_images(
+    ledger: Ledger,
+) -> None:
+    flickers = [
+        each for start in range(100, 400, 60) for each in (*verdicts(start, 15, bulk=3.0), *verdicts(start + 15, 45))
+    ]
+    watcher = watcher_of(ledger)
+    said = take(watcher, [*verdicts(0, 100), *flickers])
+    assert not any(isinstance(each, RetrainRequest) for each in said)
+    (request,) = [each for each in take(watcher, verdicts(400, 60, bulk=3.0)) if isinstance(each, RetrainRequest)]
+    first = int(request.image_keys[0].removeprefix("images/tiles/").removesuffix(".png"))
+    assert first >= 398
+
+
 def test_the_history_since_a_return_is_cut_there(ledger: Ledger) -> None:
     ledger.record(LIFE)
     history = SinceReturn(ledger, PROMOTIONS[2].at)
