@@ -54,7 +54,7 @@ class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
         from detectors.registry import Registry
         from detectors.store import open_store
         from orchestration.retrain import Retrain, Rooms
-        from orchestration.training import Workbench
+        from orchestration.workbench import Workbench
         from streams.buses import open_bus
 
         row = self.ledger.request(request_id)
