@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from msgspec.structs import replace
+
 from detectors.artifact import Provenance
 from detectors.errors import ArtifactError, NotFound
 from detectors.images import Image
@@ -25,6 +27,7 @@ from orchestration.training import (
     load,
     pack_candidate,
 )
+from orchestration.windows import window_of
 from streams.bus import Bus, publish
 from streams.classifying import SURGE
 from streams.incidents import EXPECTED, IGNORED
@@ -62,7 +65,10 @@ class Retrain:
 
     def choose(self) -> TrainingSet:
         """Make and keep the training set."""
-        chosen = choose_images(self.request, self._rooms.bench, self.extractor)
+        window = window_of(self._rooms.ledger, self.request)
+        request = replace(self.request, image_keys=window.keys)
+        chosen = choose_images(request, self._rooms.bench, self.extractor)
+        chosen = replace(chosen, left_out=window.left_out | chosen.left_out)
         self._drafts.keep_training_set(chosen)
         return chosen
 

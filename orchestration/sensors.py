@@ -12,7 +12,9 @@ from pathlib import Path
 
 import dagster as dg
 
+from orchestration.asking import ask
 from orchestration.resources import ATTEMPT_TAG, LINE_TAG, PID_TAG, REQUEST_TAG, Installation
+from orchestration.windows import window_of
 from streams.ledger import Ledger, RequestRow
 
 ATTEMPTS = 3
@@ -74,12 +76,27 @@ def requested_retrains(context: dg.SensorEvaluationContext, installation: Instal
     for row in installation.ledger.requests(states=UNENDED):
         runs = _runs_of(context.instance, row)
         step = next_step(runs, _failed_gates(installation.ledger, row))
-        if isinstance(step, Launch):
+        if isinstance(step, Launch) and _has_its_images(installation.ledger, row):
             yield _run_request(row, step.attempt)
         elif isinstance(step, End):
             installation.ledger.end_request(
                 row.request.request_id, outcome=step.outcome, version=None, detail=step.detail, at=time.time()
             )
+
+
+@dg.sensor(minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
+def standing_causes(context: dg.SensorEvaluationContext, installation: Installation) -> dg.SkipReason:
+    """Reviews and schedules that ask for a new model: their requests go into the ledger, from where they are carried out as any other."""
+    asked = ask(installation.ledger, installation.registry, installation.in_force, context.cursor, at=time.time())
+    context.update_cursor(asked.cursor)
+    return dg.SkipReason(asked.in_words)
+
+
+def _has_its_images(ledger: Ledger, row: RequestRow) -> bool:
+    """Whether there are the images that a request needs; what it waits for otherwise is noted with it."""
+    waits = window_of(ledger, row.request).waits
+    ledger.note_waiting(row.request.request_id, waits)
+    return waits is None
 
 
 def _run_request(row: RequestRow, attempt: int) -> dg.RunRequest:
