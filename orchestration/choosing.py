@@ -7,7 +7,7 @@ from detectors.errors import InvalidInput
 from detectors.images import Image
 from detectors.model import BLIND, Model
 from orchestration.gates import Evidence, finds_drawn_defects
-from orchestration.material import TRUSTED
+from streams.causes import TRUSTED
 from streams.settings import LineConfig
 
 AUTO = "auto"

@@ -16,10 +16,9 @@ from detectors.errors import ArtifactError, InvalidInput, NotFound
 from detectors.objects import ObjectStore
 from detectors.registry import Registry
 from orchestration.image_files import image_files, kept, readable
-from streams.messages import RetrainRequest
+from orchestration.windows import Window
+from streams.causes import REFRESH, TRUSTED
 from streams.reviews import DEFECT, NORMAL, ReviewedPart
-
-BLIND, TRUSTED, REFRESH = "blind", "trusted", "refresh"
 
 MOST_OLD = 200
 """Normals of an earlier model that a refresh takes along, spread evenly over those it had learnt from."""
@@ -52,30 +51,25 @@ class Material:
 
 
 def material_of(
-    request: RetrainRequest,
-    reviewed: Sequence[ReviewedPart],
-    learnt: Sequence[str],
-    *,
-    folder: Sequence[str] = (),
-    left_out: Mapping[str, str] | None = None,
+    mode: str, window: Window, reviewed: Sequence[ReviewedPart], learnt: Sequence[str], *, folder: Sequence[str] = ()
 ) -> Material:
-    """The material of a request.
+    """The material of a request in one of the modes.
 
     `reviewed`: parts of the line that people spoke of; `learnt`: what the champion had learnt from; `folder`: the line's normal
-    images; `left_out`: what the window leaves out already.
+    images.
     """
     normal = tuple(part.verdict.image_key for part in reviewed if part.says == NORMAL)[-MOST_VOUCHED:]
     defective = {part.verdict.image_key for part in reviewed if part.says == DEFECT}
-    recent, window = request.image_keys, frozenset(request.image_keys)
+    recent, inside = window.keys, frozenset(window.keys)
     old: tuple[str, ...] = ()
-    vouched = tuple(key for key in normal if key in window)
-    if request.mode == TRUSTED:
+    vouched = tuple(key for key in normal if key in inside)
+    if mode == TRUSTED:
         recent, vouched = (), (*folder, *normal)
-    if request.mode == REFRESH:
+    if mode == REFRESH:
         old, vouched = _spread([key for key in learnt if key not in defective], MOST_OLD), normal
-    seen = frozenset((*recent, *old, *vouched))
+    seen = frozenset((*recent, *old, *vouched, *window.left_out))
     spoken = dict.fromkeys(sorted(defective & seen), DEFECT_BY_A_PERSON)
-    return Material(recent=recent, old=old, vouched=vouched, left_out={**(left_out or {}), **spoken})
+    return Material(recent=recent, old=old, vouched=vouched, left_out={**window.left_out, **spoken})
 
 
 def learnt_by_champion(registry: Registry, line: str) -> tuple[str, ...]:

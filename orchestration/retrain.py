@@ -15,11 +15,13 @@ from detectors.manifest import FeatureSpec
 from detectors.model import Extractor, Model
 from detectors.registry import Pointers, Registry
 from orchestration.gates import Evidence
-from orchestration.material import REFRESH, TRUSTED, Material, learnt_by_champion, material_of, trusted_folder
+from orchestration.material import Material, learnt_by_champion, material_of, trusted_folder
 from orchestration.training import Drafts, fit_candidate, load, pack_candidate
 from orchestration.training_set import TrainingSet, choose_images, keep_snapshot, learnt_from
+from orchestration.windows import window_of
 from orchestration.workbench import RememberingExtractor, Workbench
 from streams.bus import Bus, publish
+from streams.causes import REFRESH, TRUSTED
 from streams.classifying import SURGE
 from streams.incidents import EXPECTED, IGNORED
 from streams.ledger import GateResult, Ledger, RequestRow
@@ -74,7 +76,8 @@ class Retrain:
         rooms, request = self._rooms, self.request
         trusted = self._config.trusted if request.mode == TRUSTED else None
         return material_of(
-            request,
+            request.mode,
+            window_of(rooms.ledger, request),
             rooms.ledger.reviewed(request.line),
             learnt_by_champion(rooms.registry, request.line) if request.mode == REFRESH else (),
             folder=trusted_folder(rooms.bench.store, request.line, trusted),

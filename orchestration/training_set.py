@@ -17,12 +17,12 @@ from detectors.model import Extractor
 from detectors.objects import ObjectStore
 from orchestration.material import DEFECT_BY_A_PERSON, Material
 from orchestration.workbench import Workbench
+from streams.causes import LEAST_IMAGES
 from streams.ledger import LearntFrom
 from streams.messages import RetrainRequest
 
 HELD_OUT_SHARE = 0.15
 LEAST_HELD_OUT = 5
-LEAST_IMAGES = 20
 
 HELD_OUT_PART = "shows a part that is held out"
 DEFECTIVE_PART = "shows a part that a person called defective on another image"
