@@ -25,9 +25,11 @@ from streams.ledger_past import (
     openings,
     page_of,
 )
+from streams.ledger_points import flags_of, scored_parts
 from streams.ledger_rows import (
     AuditEntry,
     Counts,
+    Flags,
     GateResult,
     Hour,
     ImageStory,
@@ -35,6 +37,7 @@ from streams.ledger_rows import (
     LearntFrom,
     LineSummary,
     RequestRow,
+    ScoredPart,
 )
 from streams.ledger_schema import bring_up_to_date
 from streams.ledger_story import story_of
@@ -72,7 +75,8 @@ from streams.reviews import ReviewedPart
 from streams.topics import topic
 
 __all__ = [
-    "AuditEntry", "Counts", "GateResult", "Hour", "ImageStory", "JudgedSpan", "LearntFrom", "Ledger", "LineSummary", "RequestRow",
+    "AuditEntry", "Counts", "Flags", "GateResult", "Hour", "ImageStory", "JudgedSpan", "LearntFrom", "Ledger", "LineSummary", "RequestRow",
+    "ScoredPart",
 ]  # fmt: skip
 
 UNENDED = ("open", "running")
@@ -301,6 +305,16 @@ class Ledger:
         """Every judged image of a line that people said something of, and what stands, by the time of the latest word."""
         with self.transaction(writes=False) as connection:
             return reviewed_parts(connection, line)
+
+    def flags(self, line: str, version: int, *, threshold: float, since: float = -math.inf) -> Flags:
+        """What a version flagged from `since` on, and what another threshold would have; counted in an index, 0.1 microseconds each."""
+        with self.transaction(writes=False) as connection:
+            return flags_of(connection, line, version, threshold=threshold, since=since)
+
+    def scored_parts(self, line: str, version: int) -> list[ScoredPart]:
+        """The reviewed parts that a version scored, in service or beside the champion, by image, and what stands of them."""
+        with self.transaction(writes=False) as connection:
+            return scored_parts(connection, line, version)
 
     def shadows(self, line: str, version: int, *, since: float = -math.inf) -> list[ShadowVerdict]:
         """What a version said of images beside the champion from `since` on, oldest first."""
