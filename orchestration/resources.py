@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from detectors.errors import NotFound
+from detectors.registry import Registry
+from detectors.store import open_store
 from streams.ledger import Ledger
 from streams.settings import Settings, device_of, line_config, load_lines, weights_files
 
@@ -39,6 +41,11 @@ class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Ledger.open(self.settings.ledger)
 
     @cached_property
+    def registry(self) -> Registry:
+        """The versions of every line."""
+        return Registry(open_store(self.settings.store))
+
+    @cached_property
     def _retrains(self) -> dict[str, "Retrain"]:
         return {}
 
@@ -51,8 +58,6 @@ class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _open_retrain(self, request_id: str, attempt: int) -> "Retrain":
         # Imported here to keep torch out of the daemon and the web page, which load this module too.
         from detectors.extractors import ExtractorCache
-        from detectors.registry import Registry
-        from detectors.store import open_store
         from orchestration.retrain import Retrain, Rooms
         from orchestration.training import Workbench
         from streams.buses import open_bus

@@ -53,7 +53,14 @@ from streams.ledger_tables import (
     REQUESTS,
     VERDICTS,
 )
-from streams.ledger_training import note_training_images, reviewed_parts, shadows_of, training_images
+from streams.ledger_training import (
+    note_training_images,
+    reviewed_parts,
+    shadows_of,
+    training_images,
+    training_set_of,
+    versions_learnt,
+)
 from streams.ledger_writing import insert_new, put_in_outbox, record_messages
 from streams.messages import (
     Collected,
@@ -325,6 +332,16 @@ class Ledger:
         """What became of each image of a request's training set; a repeated run's choice replaces the earlier one."""
         with self.transaction() as connection:
             note_training_images(connection, line, request_id, images)
+
+    def training_set(self, line: str, request_id: str) -> list[LearntFrom]:
+        """What became of each image of a request's training set, by key."""
+        with self.transaction(writes=False) as connection:
+            return training_set_of(connection, line, request_id)
+
+    def versions_learnt(self, line: str) -> set[int]:
+        """The versions of the line whose training images are noted here; older ones, and those of a folder, are not."""
+        with self.transaction(writes=False) as connection:
+            return versions_learnt(connection, line)
 
     def training_images(self, line: str, image_keys: Sequence[str]) -> list[LearntFrom]:
         """In which training sets of the line these images are, oldest first."""
