@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, Select, exc, func, insert, select, tu
 
 from detectors.errors import InvalidInput
 from streams.incidents import OPENED
+from streams.ledger_configuration import Described, note_configuration
 from streams.ledger_engine import fault, lock_requests, open_engine, refusal
 from streams.ledger_hours import hours_of, judged_of
 from streams.ledger_past import (
@@ -431,6 +432,11 @@ class Ledger:
             connection.execute(insert(AUDIT).values(**row, line=entry.line, detail=entry.detail))
             record_messages(connection, messages)
             put_in_outbox(connection, messages)
+
+    def note_configuration(self, lines: Described, *, who: str, at: float) -> int:
+        """Write an audit entry for each key of a line's description that is not as it was noted last; how many there were."""
+        with self.transaction() as connection:
+            return note_configuration(connection, lines, who=who, at=at)
 
     def audit(self, *, limit: int = 100) -> list[AuditEntry]:
         """Who did what, newest first."""
