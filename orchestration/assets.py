@@ -6,7 +6,8 @@ import time
 import dagster as dg
 
 from detectors.errors import InvalidInput
-from orchestration.resources import ATTEMPT_TAG, PID_TAG, REQUEST_TAG, Installation
+from orchestration.lineage import version_metadata
+from orchestration.resources import ATTEMPT_TAG, LINE_TAG, PID_TAG, REQUEST_TAG, Installation
 
 GROUP = "retraining"
 
@@ -53,10 +54,12 @@ def candidate(context: dg.AssetExecutionContext, installation: Installation) -> 
 def published_version(context: dg.AssetExecutionContext, installation: Installation) -> dg.MaterializeResult[None]:
     """The candidate as an immutable version of the line, now its champion. Only reached when every gate has passed."""
     pointers = installation.retrain(context.run).publish()
+    line, version = context.run.tags[LINE_TAG], pointers.champion or 0
     return dg.MaterializeResult(
         metadata={
-            "version": dg.MetadataValue.int(pointers.champion or 0),
+            "version": dg.MetadataValue.int(version),
             "previous": str(pointers.previous),
             "sequence": pointers.sequence,
+            **version_metadata(installation.ledger, installation.registry, line, version),
         }
     )

@@ -26,6 +26,7 @@ from orchestration.image_files import ImageFiles, image_files, kept, readable
 from streams.actions import Actor, promote, rollback
 from streams.ledger import Ledger
 from streams.messages import ModelPromoted
+from streams.model_card import keep_card
 from streams.settings import LineConfig, Settings, load_lines, weights_files
 
 
@@ -107,6 +108,7 @@ def train_images(
         metrics={"unreadable": float(len(unreadable))},
     )
     version = registry.publish(line, pack_version(model, provenance, config, golden_image=images[0]))
+    keep_card(store, registry, line, version)
     pointers = registry.promote(line, version) if before.champion is None else before
     return Trained(version, pointers, model, stored)
 

@@ -26,6 +26,7 @@ from streams.classifying import SURGE
 from streams.incidents import EXPECTED, IGNORED
 from streams.ledger import GateResult, Ledger, RequestRow
 from streams.messages import ModelPromoted, RetrainRequest
+from streams.model_card import keep_card
 from streams.settings import LineConfig
 
 SOURCE = "/driftline/orchestration"
@@ -103,6 +104,7 @@ class Retrain:
         """Publish the candidate as a version, make it the champion, announce it and end the request. Each step repeats harmlessly."""
         registry, line, request = self._rooms.registry, self.request.line, self.request
         version = registry.publish(line, self._drafts.candidate())
+        keep_card(self._rooms.bench.store, registry, line, version, ledger=self._rooms.ledger)
         pointers = registry.promote(line, version)
         promoted = ModelPromoted(
             line=line,

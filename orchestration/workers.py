@@ -80,9 +80,11 @@ def watch(settings: Settings, stop: threading.Event) -> None:
 
 def record(settings: Settings, stop: threading.Event) -> None:
     """Write everything into the ledger until told to stop."""
+    from streams.configuration_audit import ConfigurationAudit
     from streams.recording import RecordHandler
 
-    handler = RecordHandler(Ledger.open(settings.ledger), time.time)
+    ledger = Ledger.open(settings.ledger)
+    handler = RecordHandler(ledger, time.time, beside=ConfigurationAudit(settings.home, ledger).look)
     _work(settings, stop, handler, name="recorder", topics=RECORDED, batch=RECORDER_BATCH)
 
 

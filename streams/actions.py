@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from detectors.errors import DriftlineError, InvalidInput, NotFound
-from detectors.registry import OperatingPoint, Registry
+from detectors.registry import OperatingPoint, Registry, check_threshold
 from streams.causes import MANUAL, Wish, check_wish
 from streams.incidents import ACKNOWLEDGED, ANSWERS
 from streams.ledger import AuditEntry, Ledger
 from streams.messages import DeadLetter, IncidentAnswer, Message, ModelPromoted, Redrive, RetrainRequest, Review
+from streams.operating_points import preview
 from streams.redriving import letter_of, note_redrives
 from streams.retraining import digest_of_cause
 from streams.reviews import SAYS
@@ -137,10 +138,19 @@ def rollback(ledger: Ledger, actor: Actor, registry: Registry, *, line: str, why
 def set_threshold(
     ledger: Ledger, actor: Actor, registry: Registry, *, line: str, version: int, threshold: float, why: str, at: float
 ) -> OperatingPoint:
-    """Another threshold for a version: an audited revision beside it; nothing is retrained."""
+    """Another threshold for a version: an audited revision beside it, which keeps what it would have flagged on the day before; nothing is
+    retrained.
+    """
     _check(actor, "engineer", "set a threshold")
-    point = registry.set_operating_point(line, version, threshold=threshold, by=actor.name, why=why, at=at)
-    ledger.act(AuditEntry(at, actor.name, actor.role, "threshold", line, f"version {version}: {threshold} ({why})"), ())
+    _check_note(why)
+    before = registry.operating_point(line, version).threshold
+    check_threshold(threshold)
+    words = preview(ledger, line, version, threshold, now=at).words
+    point = registry.set_operating_point(
+        line, version, threshold=threshold, by=actor.name, why=why, at=at, preview=words
+    )
+    detail = f"version {version}, revision {point.revision}: {threshold} for {before} ({why}); {words}"
+    ledger.act(AuditEntry(at, actor.name, actor.role, "threshold", line, detail), ())
     return point
 
 

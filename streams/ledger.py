@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, Select, exc, func, insert, select, tu
 
 from detectors.errors import InvalidInput
 from streams.incidents import OPENED
+from streams.ledger_configuration import Described, note_configuration
 from streams.ledger_engine import fault, lock_requests, open_engine, refusal
 from streams.ledger_hours import hours_of, judged_of
 from streams.ledger_past import (
@@ -25,9 +26,11 @@ from streams.ledger_past import (
     openings,
     page_of,
 )
+from streams.ledger_points import flags_of, scored_parts
 from streams.ledger_rows import (
     AuditEntry,
     Counts,
+    Flags,
     GateResult,
     Hour,
     ImageStory,
@@ -35,6 +38,7 @@ from streams.ledger_rows import (
     LearntFrom,
     LineSummary,
     RequestRow,
+    ScoredPart,
 )
 from streams.ledger_schema import bring_up_to_date
 from streams.ledger_story import story_of
@@ -50,7 +54,15 @@ from streams.ledger_tables import (
     REQUESTS,
     VERDICTS,
 )
-from streams.ledger_training import note_training_images, reviewed_parts, reviewed_since, shadows_of, training_images
+from streams.ledger_training import (
+    note_training_images,
+    reviewed_parts,
+    reviewed_since,
+    shadows_of,
+    training_images,
+    training_set_of,
+    versions_learnt,
+)
 from streams.ledger_writing import insert_new, put_in_outbox, record_messages
 from streams.messages import (
     Collected,
@@ -72,7 +84,8 @@ from streams.reviews import ReviewedPart
 from streams.topics import topic
 
 __all__ = [
-    "AuditEntry", "Counts", "GateResult", "Hour", "ImageStory", "JudgedSpan", "LearntFrom", "Ledger", "LineSummary", "RequestRow",
+    "AuditEntry", "Counts", "Flags", "GateResult", "Hour", "ImageStory", "JudgedSpan", "LearntFrom", "Ledger", "LineSummary", "RequestRow",
+    "ScoredPart",
 ]  # fmt: skip
 
 OPEN = "open"
@@ -308,6 +321,16 @@ class Ledger:
         with self.transaction(writes=False) as connection:
             return reviewed_since(connection, line, since)
 
+    def flags(self, line: str, version: int, *, threshold: float, since: float = -math.inf) -> Flags:
+        """What a version flagged from `since` on, and what another threshold would have; counted in an index, 0.1 microseconds each."""
+        with self.transaction(writes=False) as connection:
+            return flags_of(connection, line, version, threshold=threshold, since=since)
+
+    def scored_parts(self, line: str, version: int) -> list[ScoredPart]:
+        """The reviewed parts that a version scored, in service or beside the champion, by image, and what stands of them."""
+        with self.transaction(writes=False) as connection:
+            return scored_parts(connection, line, version)
+
     def shadows(self, line: str, version: int, *, since: float = -math.inf) -> list[ShadowVerdict]:
         """What a version said of images beside the champion from `since` on, oldest first."""
         with self.transaction(writes=False) as connection:
@@ -317,6 +340,16 @@ class Ledger:
         """What became of each image of a request's training set; a repeated run's choice replaces the earlier one."""
         with self.transaction() as connection:
             note_training_images(connection, line, request_id, images)
+
+    def training_set(self, line: str, request_id: str) -> list[LearntFrom]:
+        """What became of each image of a request's training set, by key."""
+        with self.transaction(writes=False) as connection:
+            return training_set_of(connection, line, request_id)
+
+    def versions_learnt(self, line: str) -> set[int]:
+        """The versions of the line whose training images are noted here; older ones, and those of a folder, are not."""
+        with self.transaction(writes=False) as connection:
+            return versions_learnt(connection, line)
 
     def training_images(self, line: str, image_keys: Sequence[str]) -> list[LearntFrom]:
         """In which training sets of the line these images are, oldest first."""
@@ -425,6 +458,11 @@ class Ledger:
             _write_down(connection, entry)
             record_messages(connection, messages)
             put_in_outbox(connection, messages)
+
+    def note_configuration(self, lines: Described, *, who: str, at: float) -> int:
+        """Write an audit entry for each key of a line's description that is not as it was noted last; how many there were."""
+        with self.transaction() as connection:
+            return note_configuration(connection, lines, who=who, at=at)
 
     def audit(self, *, limit: int = 100) -> list[AuditEntry]:
         """Who did what, newest first."""

@@ -104,6 +104,24 @@ class LearntFrom:
 
 
 @dataclass(frozen=True)
+class Flags:
+    """Of the images a version judged in a time: how many were flagged then, and how many have a score above a threshold."""
+
+    judged: int
+    flagged: int
+    above: int
+
+
+@dataclass(frozen=True)
+class ScoredPart:
+    """A reviewed part: the score a version gave it, and what stands of the reviews."""
+
+    image_id: str
+    score: float
+    says: str
+
+
+@dataclass(frozen=True)
 class GateResult:
     """What a gate found: a number against its limit (NaN where it could not be evaluated), and both in words."""
 

@@ -25,6 +25,7 @@ from streams.actions import (
 from streams.causes import Wish
 from streams.ledger import Ledger
 from streams.messages import IncidentAnswer, RetrainRequest, Review
+from streams.operating_points import DAY_S
 from streams.settings import LineConfig
 from tests.detectors.artefacts import artefact
 from tests.streams.test_ledger import incident, verdict
@@ -260,6 +261,26 @@ def test_a_new_threshold_is_a_revision_beside_the_version(ledger: Ledger, regist
     set_threshold(ledger, Actor("ana", "engineer"), registry, line=LINE, version=1, threshold=3.0, why="scrap", at=1.0)
     after = registry.operating_point(LINE, 1)
     assert (after.threshold, after.by, after.revision) == (3.0, "ana", before.revision + 1)
+
+
+def test_a_new_threshold_keeps_what_it_would_have_flagged_on_the_day_before(ledger: Ledger, registry: Registry) -> None:
+    now = 100 * DAY_S
+    ledger.record([verdict("old", at=now - DAY_S - 1, score=9.0, flagged=True)])
+    ledger.record([verdict(f"v{n}", at=now - n, score=n / 10, flagged=n > 20) for n in range(1, 41)])
+    ledger.record([verdict("other version", at=now - 5, version=2, score=9.0, flagged=True)])
+    say_of = Actor("bo", "reviewer")
+    review(ledger, say_of, line=LINE, image_id="v40", says="defect", note="", at=now)
+    review(ledger, say_of, line=LINE, image_id="v25", says="normal", note="", at=now)
+    act = Actor("ana", "engineer")
+    set_threshold(ledger, act, registry, line=LINE, version=1, threshold=3.0, why="scrap", at=now)
+    kept = (
+        "would have flagged 10 instead of 20 of 40 over the last 24 h (25.0 %); "
+        "finds 1 of 1 reviewed defects, flags 0 of 1 reviewed normals"
+    )
+    assert registry.operating_point(LINE, 1).preview == kept
+    (entry, *_) = ledger.audit()
+    assert (entry.who, entry.action, entry.at) == ("ana", "threshold", now)
+    assert entry.detail == f"version 1, revision 2: 3.0 for 2.5 (scrap); {kept}"
 
 
 def test_an_unknown_role_is_refused() -> None:
