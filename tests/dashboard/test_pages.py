@@ -396,6 +396,43 @@ class TestModels:
         manifest.write_text("{")
         assert "manifest cannot be read" in words(opened("pages/models.py", line=LINE))
 
+    def test_another_threshold_is_tried_and_set_with_a_reason(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        app = opened("pages/models.py", line=LINE)
+        assert "over the last 24 h" not in words(app), "nothing is counted until somebody asks"
+        app.toggle(key=f"threshold {LINE} 2").set_value(True).run()
+        seen = here.ledger.flags(LINE, 2, threshold=1.2)
+        app.number_input(key=f"threshold value {LINE} 2").set_value(1.2).run()
+        said = words(app).replace("\\", "")
+        assert (
+            f"1.2 would have flagged {seen.above} instead of {seen.flagged} of {seen.judged} over the last 24 h" in said
+        )
+        assert "5 of each are needed" in said
+        app.button(key=f"threshold do {LINE} 2").click().run()
+        assert "give a reason" in words(app)
+        assert here.registry.operating_point(LINE, 2).revision == 1
+        app.text_input(key=f"threshold why {LINE} 2").input("scrap **costs** more")
+        app.button(key=f"threshold do {LINE} 2").click().run()
+        assert not app.exception
+        point = here.registry.operating_point(LINE, 2)
+        assert (point.threshold, point.revision) == (1.2, 2)
+        assert "Revision 2 is 1.2" in words(app).replace("\\", "")
+        assert "\\*\\*costs\\*\\*" in words(app)
+
+    def test_a_version_that_learnt_a_defect_is_marked_and_tells_its_story(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        app = opened("pages/models.py", line=LINE)
+        assert "stand as defects now" not in words(app)
+        (learnt,) = [each for each in here.ledger.verdicts(LINE, limit=500) if each.image_key == "images/1.png"]
+        here.ledger.record([given.said(LINE, learnt.image_id, "defect")])
+        app.toggle(key=f"lineage {LINE} 2").set_value(True).run()
+        assert sum("stand as defects now" in each.value for each in app.warning) == 2, "both versions learnt it"
+        said = words(app).replace("\\", "")
+        assert "1 of its training images stand as defects now: part-1." in said
+        assert "Dagster run 0123456789abcdef, attempt 1" in said
+        assert "AFFECTED: 1 of its training images" in said
+        assert len(app.get("download_button")) == 1
+
     def test_a_line_without_versions(self, here: Installation) -> None:
         here.ledger.record([given.collected("new", 1, at=time.time())])
         assert "No version yet" in words(opened("pages/models.py", line="new"))
