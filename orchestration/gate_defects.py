@@ -72,7 +72,7 @@ class Floor:
     @property
     def words(self) -> str:
         """Both in words."""
-        return f"recall {self.found:.2f} by its own threshold, at least {self.needed:.2f} needed"
+        return f"{self.found:.2f} by its own threshold, at least {self.needed:.2f} needed"
 
 
 def recall_of(evidence: Evidence, defects: Images, normals: Images) -> Recall:
@@ -126,9 +126,9 @@ def _by_estimate(evidence: Evidence) -> Judgement:
     plain_to_see = len(_of_strength(drawn, STRENGTHS[-1]))
     floor = Floor(by_strength[STRENGTHS[-1]], least_by_own_threshold(max(ENOUGH_DEFECTS, plain_to_see)))
     words = (
-        f"recall is an estimate, as there is no reviewed defect of the line as it is now: of {len(drawn)} drawn ones "
-        f"{', '.join(f'{share:.2f} at strength {strength}' for strength, share in by_strength.items())} ({floor.words}), of "
-        f"{len(pasted)} pasted ones {_own(evidence, pasted):.2f}; {recall.words}; {evidence.golden.words}"
+        f"recall is an estimate, without a reviewed defect of the line as it is now: of {len(drawn)} drawn ones "
+        f"{', '.join(f'{share:.2f} at strength {strength}' for strength, share in by_strength.items())}, of {len(pasted)} pasted ones "
+        f"{_own(evidence, pasted):.2f}; {floor.words}; {recall.words}; {evidence.golden.words}"
     )
     return _judged(recall, floor, words, list(evidence.recent))
 

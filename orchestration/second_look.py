@@ -55,8 +55,10 @@ def look_again(ledger: Ledger, request: RetrainRequest, clock: Clock, *, since: 
 
     `since`: when the first image after the change was judged. Nothing is waited for where a person asked, or expects the change.
     """
+    if request.incident_id is None:
+        return Looked(words="no drift of the line asked for the candidate")
     if not _may_be_spoilt(ledger, request):
-        return Looked(words="a person asked or expects the change")
+        return Looked(words="a person expects the change")
     return _watched(lambda: _seen(ledger, request, since), clock)
 
 

@@ -107,10 +107,10 @@ class GateLine:
         training_set = TrainingSet(line=LINE, request_id="r", fit=tuple(fit), held_out=keys, left_out={})
         return gather(Sources(self.ledger, self.store, Clock()), asked, training_set, contenders)
 
-    def packed(self, images: Sequence[Image], config: LineConfig = CONFIG) -> dict[str, bytes]:
-        """A candidate that the configuration makes of the images, packed as a run does."""
+    def packed(self, images: Sequence[Image], config: LineConfig = CONFIG, *, of: str = "r") -> dict[str, bytes]:
+        """A candidate that the configuration makes of the images, packed as a run does; `of`: its request."""
         keys = [f"k{number}" for number in range(len(images))]
-        provenance = Provenance(LINE, "blind", "manual", None, "r", created_at=1.0, code_version="1", metrics={})
+        provenance = Provenance(LINE, "blind", "manual", None, of, created_at=1.0, code_version="1", metrics={})
         return pack_version(fit_line(images, keys, config, self.extractors), provenance, config, golden_image=images[0])
 
     def contenders(self, files: dict[str, bytes], champion: dict[str, bytes] | None) -> Contenders:

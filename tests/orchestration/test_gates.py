@@ -38,11 +38,11 @@ class Models:
 
     def __init__(self, line: GateLine) -> None:
         self._line = line
-        self.champion = self.of([part(number) for number in range(100, 124)])
+        self.champion = self.of([part(number) for number in range(100, 124)], request_id="older")
         self.sound = self.of(NORMALS)
 
-    def of(self, images: Sequence[Image], config: LineConfig = CONFIG) -> Files:
-        return self._line.packed(images, config)
+    def of(self, images: Sequence[Image], config: LineConfig = CONFIG, *, request_id: str = "r") -> Files:
+        return self._line.packed(images, config, of=request_id)
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +92,12 @@ def test_each_gate_is_a_blocking_check_with_its_description() -> None:
 
 
 def test_a_candidate_that_is_the_champion_once_more_is_refused(line: GateLine, models: Models) -> None:
-    evidence = line.evidence(line.contenders(models.of(NORMALS), models.sound), request())
-    result = asked("differs_from_champion", evidence)
+    again = models.of(NORMALS, request_id="another")
+    result = asked("differs_from_champion", line.evidence(line.contenders(again, models.sound), request()))
     assert not result.passed
     assert "nothing would change" in result.words
+    of_one_request = line.evidence(line.contenders(models.sound, models.sound), request())
+    assert asked("differs_from_champion", of_one_request).passed
 
 
 def test_a_threshold_calibrated_in_another_light_is_refused(line: GateLine, models: Models, dark: Files) -> None:
@@ -119,7 +121,7 @@ def test_a_model_of_too_few_images_to_watch_its_drift_by_is_refused(line: GateLi
 
 
 def test_a_model_many_times_slower_than_the_champion_is_refused(line: GateLine, models: Models) -> None:
-    slow = models.of(NORMALS[:6], msgspec.structs.replace(CONFIG, image_size=640))
+    slow = models.of(NORMALS[:6], msgspec.structs.replace(CONFIG, image_size=512))
     result = asked("latency_and_size", line.evidence(line.contenders(slow, models.champion), request()))
     assert not result.passed
     assert result.value > result.limit >= 50
