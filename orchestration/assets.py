@@ -7,7 +7,7 @@ import dagster as dg
 
 from detectors.errors import InvalidInput
 from orchestration.lineage import version_metadata
-from orchestration.resources import ATTEMPT_TAG, LINE_TAG, PID_TAG, REQUEST_TAG, Installation
+from orchestration.resources import ATTEMPT_TAG, PID_TAG, REQUEST_TAG, Installation
 
 GROUP = "retraining"
 
@@ -53,8 +53,9 @@ def candidate(context: dg.AssetExecutionContext, installation: Installation) -> 
 @dg.asset(group_name=GROUP, deps=[candidate])
 def published_version(context: dg.AssetExecutionContext, installation: Installation) -> dg.MaterializeResult[None]:
     """The candidate as an immutable version of the line, now its champion. Only reached when every gate has passed."""
-    pointers = installation.retrain(context.run).publish()
-    line, version = context.run.tags[LINE_TAG], pointers.champion or 0
+    retrain = installation.retrain(context.run)
+    pointers = retrain.publish()
+    line, version = retrain.request.line, pointers.champion or 0
     return dg.MaterializeResult(
         metadata={
             "version": dg.MetadataValue.int(version),
