@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import dagster as dg
 
@@ -20,11 +22,8 @@ def training_set(context: dg.AssetExecutionContext, installation: Installation) 
     request_id, attempt = run.tags[REQUEST_TAG], int(run.tags[ATTEMPT_TAG])
     if not installation.ledger.begin_request(request_id, run_id=run.run_id, attempt=attempt, at=time.time()):
         raise dg.Failure(f"request {request_id} has ended or is carried out by another run", allow_retries=False)
-    try:
+    with _ending_what_cannot_be(installation, request_id):
         chosen = installation.retrain(run).choose()
-    except InvalidInput as error:
-        installation.ledger.end_request(request_id, outcome="failed", version=None, detail=str(error), at=time.time())
-        raise dg.Failure(str(error), allow_retries=False) from error
     return dg.MaterializeResult(
         metadata={
             "line": chosen.line,
@@ -35,11 +34,22 @@ def training_set(context: dg.AssetExecutionContext, installation: Installation) 
     )
 
 
+@contextmanager
+def _ending_what_cannot_be(installation: Installation, request_id: str) -> Iterator[None]:
+    """A request that no further attempt could meet ends with the reason; the run fails."""
+    try:
+        yield
+    except InvalidInput as error:
+        installation.ledger.end_request(request_id, outcome="failed", version=None, detail=str(error), at=time.time())
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
 @dg.asset(group_name=GROUP, deps=[training_set])
 def candidate(context: dg.AssetExecutionContext, installation: Installation) -> dg.MaterializeResult[None]:
     """A fitted model that the gates have yet to judge."""
     start = time.monotonic()
-    model = installation.retrain(context.run).fit()
+    with _ending_what_cannot_be(installation, context.run.tags[REQUEST_TAG]):
+        model = installation.retrain(context.run).fit()
     return dg.MaterializeResult(
         metadata={
             "detector": model.detector.name,

@@ -182,7 +182,9 @@ def test_a_request_without_enough_images_is_not_run_but_waits_and_says_for_what(
         line=LINE, request_id="r", cause="schedule", mode="refresh", image_keys=(), parent_version=1, alarm_at=None,
         requested_at=9.0, wanted_images=40,
     )  # fmt: skip
-    behind = msgspec.structs.replace(asked, line="doors", request_id="s", image_keys=("a",), requested_at=10.0)
+    behind = msgspec.structs.replace(
+        asked, line="doors", request_id="s", image_keys=("a",), parent_version=None, requested_at=10.0
+    )
     ledger.record([asked, behind, *(verdict(f"i{number}", at=float(number)) for number in range(8))])
     assert [each.run_key for each in launched(context)] == ["s:1"]
     (row,) = ledger.requests(LINE)
@@ -192,3 +194,36 @@ def test_a_request_without_enough_images_is_not_run_but_waits_and_says_for_what(
     assert "r:1" in [each.run_key for each in launched(context)]
     (row,) = ledger.requests(LINE)
     assert (row.state, row.detail) == ("open", None)
+
+
+@pytest.mark.parametrize(
+    ("line", "parent", "says"),
+    [
+        ("nobody", None, "no image and no model of a line 'nobody' is known; send some with"),
+        (LINE, 9, "line 'tiles' has no version 9; ask again"),
+    ],
+)
+def test_a_request_for_a_line_or_a_version_that_there_is_not_ends_with_the_reason(
+    ledger: Ledger, registry: Registry, context: dg.SensorEvaluationContext, line: str, parent: int | None, says: str
+) -> None:
+    asked = RetrainRequest(
+        line=line, request_id="r", cause="manual", mode="refresh", image_keys=(), parent_version=parent, alarm_at=None,
+        requested_at=9.0, wanted_images=40,
+    )  # fmt: skip
+    ledger.record([asked])
+    assert launched(context) == []
+    (row,) = ledger.requests(line)
+    assert row.state == "failed"
+    assert (row.detail or "").startswith(says)
+
+
+def test_a_line_with_a_model_and_no_image_yet_waits(
+    ledger: Ledger, registry: Registry, context: dg.SensorEvaluationContext
+) -> None:
+    asked = RetrainRequest(
+        line=LINE, request_id="r", cause="schedule", mode="refresh", image_keys=(), parent_version=1, alarm_at=None,
+        requested_at=9.0, wanted_images=40,
+    )  # fmt: skip
+    ledger.record([asked])
+    assert launched(context) == []
+    assert [(row.state, row.detail) for row in ledger.requests(LINE)] == [("open", "waits for 20 more images")]
