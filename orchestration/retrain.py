@@ -15,17 +15,13 @@ from detectors.manifest import FeatureSpec
 from detectors.model import Extractor, Model
 from detectors.registry import Pointers, Registry
 from orchestration.gates import Evidence
-from orchestration.training import (
-    Drafts,
-    RememberingExtractor,
-    TrainingSet,
-    Workbench,
-    choose_images,
-    fit_candidate,
-    load,
-    pack_candidate,
-)
+from orchestration.material import Material, learnt_by_champion, material_of, trusted_folder
+from orchestration.training import Drafts, fit_candidate, load, pack_candidate
+from orchestration.training_set import TrainingSet, choose_images, keep_snapshot, learnt_from
+from orchestration.windows import window_of
+from orchestration.workbench import RememberingExtractor, Workbench
 from streams.bus import Bus, publish
+from streams.causes import REFRESH, TRUSTED
 from streams.classifying import SURGE
 from streams.incidents import EXPECTED, IGNORED
 from streams.ledger import GateResult, Ledger, RequestRow
@@ -63,17 +59,30 @@ class Retrain:
 
     def choose(self) -> TrainingSet:
         """Make and keep the training set."""
-        chosen = choose_images(self.request, self._rooms.bench, self.extractor)
+        chosen = choose_images(self.request, self._material(), self._rooms.bench, self.extractor)
         self._drafts.keep_training_set(chosen)
         return chosen
 
     def fit(self) -> Model:
-        """Fit, pack and keep the candidate."""
+        """Fit, pack and keep the candidate, and write down what became of each image."""
         training_set = self._drafts.training_set()
         model = fit_candidate(training_set, self._rooms.bench, self.extractor, self._config)
         provenance = self._provenance(training_set)
         self._drafts.keep_candidate(pack_candidate(model, training_set, self._rooms.bench, provenance, self._config))
+        line, request_id = self.request.line, self.request.request_id
+        self._rooms.ledger.note_training_images(line, request_id, learnt_from(training_set, model.left_out))
         return model
+
+    def _material(self) -> Material:
+        rooms, request = self._rooms, self.request
+        trusted = self._config.trusted if request.mode == TRUSTED else None
+        return material_of(
+            request.mode,
+            window_of(rooms.ledger, request),
+            rooms.ledger.reviewed(request.line),
+            learnt_by_champion(rooms.registry, request.line) if request.mode == REFRESH else (),
+            folder=trusted_folder(rooms.bench.store, request.line, trusted),
+        )
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -140,6 +149,7 @@ class Retrain:
             request_id=self.request.request_id,
             created_at=time.time(),
             code_version=self._rooms.code_version,
+            snapshot=keep_snapshot(self._rooms.bench.store, training_set),
             metrics={"held_out": float(len(training_set.held_out)), "left_out": float(len(training_set.left_out))},
         )
 

@@ -57,6 +57,7 @@ from streams.ledger_tables import (
 from streams.ledger_training import (
     note_training_images,
     reviewed_parts,
+    reviewed_since,
     shadows_of,
     training_images,
     training_set_of,
@@ -87,7 +88,8 @@ __all__ = [
     "ScoredPart",
 ]  # fmt: skip
 
-UNENDED = ("open", "running")
+OPEN = "open"
+UNENDED = (OPEN, "running")
 OUTCOMES = ("promoted", "refused", "awaiting_approval", "failed", "cancelled", "switched_back")
 HISTORY_PAGE = 500
 PLACES_PAGE = 2000
@@ -314,6 +316,11 @@ class Ledger:
         with self.transaction(writes=False) as connection:
             return reviewed_parts(connection, line)
 
+    def reviewed_since(self, line: str, since: float) -> int:
+        """Of how many images people said something after `since`, whatever it was."""
+        with self.transaction(writes=False) as connection:
+            return reviewed_since(connection, line, since)
+
     def flags(self, line: str, version: int, *, threshold: float, since: float = -math.inf) -> Flags:
         """What a version flagged from `since` on, and what another threshold would have; counted in an index, 0.1 microseconds each."""
         with self.transaction(writes=False) as connection:
@@ -391,8 +398,18 @@ class Ledger:
         free = REQUESTS.c.state.in_(UNENDED) & ((REQUESTS.c.attempt < attempt) | (REQUESTS.c.run_id == run_id))
         change = update(REQUESTS).where(REQUESTS.c.request_id == request_id, free)
         with self.transaction() as connection:
-            taken = connection.execute(change.values(state="running", run_id=run_id, attempt=attempt, started_at=at))
+            taken = connection.execute(
+                change.values(state="running", run_id=run_id, attempt=attempt, started_at=at, detail=None)
+            )
             return taken.rowcount == 1
+
+    def note_waiting(self, request_id: str, detail: str | None) -> None:
+        """What a request waits for that no run has taken up yet; None: for nothing any more."""
+        here = (REQUESTS.c.request_id == request_id) & (REQUESTS.c.state == OPEN)
+        with self.transaction() as connection:
+            connection.execute(
+                update(REQUESTS).where(here, REQUESTS.c.detail.is_distinct_from(detail)).values(detail=detail)
+            )
 
     def end_request(self, request_id: str, *, outcome: str, version: int | None, detail: str, at: float) -> bool:
         """End a request; the first end stands, and False says that there was one."""
@@ -402,6 +419,16 @@ class Ledger:
         with self.transaction() as connection:
             ended = connection.execute(change.values(state=outcome, version=version, detail=detail, ended_at=at))
             return ended.rowcount == 1
+
+    def cancel_waiting(self, entry: AuditEntry, request_id: str) -> bool:
+        """An action of a person: end a request that no run has taken up; False, and nothing done, where one has or it has ended."""
+        here = (REQUESTS.c.request_id == request_id) & (REQUESTS.c.state == OPEN)
+        ended = {"state": "cancelled", "detail": f"cancelled by {entry.who}", "ended_at": entry.at}
+        with self.transaction() as connection:
+            if connection.execute(update(REQUESTS).where(here).values(**ended)).rowcount == 0:
+                return False
+            _write_down(connection, entry)
+            return True
 
     def note_gate(self, request_id: str, gate: GateResult) -> None:
         """What a gate found; a repeated run's result replaces the earlier one. A value of NaN: it could not evaluate."""
@@ -428,8 +455,7 @@ class Ledger:
             if unless_requested:
                 lock_requests(connection)
                 _check_unrequested(connection, entry.line)
-            row = {"at": entry.at, "who": entry.who, "role": entry.role, "action": entry.action}
-            connection.execute(insert(AUDIT).values(**row, line=entry.line, detail=entry.detail))
+            _write_down(connection, entry)
             record_messages(connection, messages)
             put_in_outbox(connection, messages)
 
@@ -467,6 +493,11 @@ class Ledger:
         with self.transaction(writes=False) as connection:
             bodies = connection.execute(query).scalars().all()
         return [decode(body, kind) for body in bodies]
+
+
+def _write_down(connection: Connection, entry: AuditEntry) -> None:
+    row = {"at": entry.at, "who": entry.who, "role": entry.role, "action": entry.action}
+    connection.execute(insert(AUDIT).values(**row, line=entry.line, detail=entry.detail))
 
 
 def _check_unrequested(connection: Connection, line: str) -> None:

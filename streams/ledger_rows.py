@@ -17,7 +17,7 @@ from streams.messages import (
 @dataclass(frozen=True)
 class LineSummary:
     """A line at a glance. `flag_rate`: over the latest verdicts, None without any; `collected`: images waiting for a first model;
-    `overdue`: of those judged, how many after the deadline the line had then.
+    `overdue`: of those judged, how many after the deadline the line had then; `request_waits`: what its open request waits for.
     """
 
     line: str
@@ -31,6 +31,7 @@ class LineSummary:
     open_incident: str | None
     open_request: str | None
     alert: ModelAlert | None
+    request_waits: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from streams.ledger_rows import LearntFrom
 from streams.ledger_tables import EVENTS, REQUESTS, SHADOWS, TRAINING_IMAGES, VERDICTS
@@ -27,6 +27,16 @@ def reviewed_parts(connection: Connection, line: str) -> list[ReviewedPart]:
         for image_id, reviews in said.items()
     ]
     return sorted(parts, key=lambda part: (part.at, part.verdict.image_id))
+
+
+def reviewed_since(connection: Connection, line: str, since: float) -> int:
+    """Of how many images people said something after `since`, whatever it was; counted in an index."""
+    images = select(func.count(EVENTS.c.image_id.distinct()))
+    return int(
+        connection.execute(
+            images.where(EVENTS.c.kind == Review.topic, EVENTS.c.line == line, EVENTS.c.at > since)
+        ).scalar_one()
+    )
 
 
 def shadows_of(connection: Connection, line: str, version: int, *, since: float) -> list[ShadowVerdict]:

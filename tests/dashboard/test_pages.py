@@ -214,7 +214,7 @@ class TestDrift:
         here.ledger.record([given.verdict(LINE, 20, at=time.time()), closed])
         app = opened("pages/drift.py", line=LINE)
         assert "No change of this line is open" in words(app)
-        assert app.button == []
+        assert [button.key for button in app.button] == [f"retrain {LINE}"]
 
     @ANSWERED
     @pytest.mark.parametrize(
@@ -257,6 +257,61 @@ class TestDrift:
     def _closed(self, here: Installation) -> str:
         (incident,) = [each for each in here.ledger.incidents(LINE) if each.state == "closed"]
         return plain(clock(incident.at, UTC, today=time.time()))
+
+
+class TestAsking:
+    """A new model asked for by hand, on the drift page."""
+
+    def asked(self, here: Installation, *, images: int, mode: str = "refresh", why: str = "new lamps") -> AppTest:
+        here.ledger.record([given.verdict(LINE, number, at=time.time() - images + number) for number in range(images)])
+        app = opened("pages/drift.py", line=LINE)
+        app.selectbox(key=f"mode {LINE}").select(mode)
+        app.text_input(key=f"reason {LINE}").input(why)
+        app.button(key=f"retrain {LINE}").click().run()
+        assert not app.exception
+        return app
+
+    def test_it_is_in_the_ledger_before_the_page_says_so(self, here: Installation) -> None:
+        app = self.asked(here, images=30)
+        (row,) = here.ledger.requests(LINE)
+        assert (row.request.cause, row.request.mode, row.request.wanted_images) == ("manual", "refresh", 200)
+        assert [entry.detail for entry in here.ledger.audit()] == ["refresh, the latest 200 images: new lamps"]
+        said = words(app).replace("\\", "")
+        assert "A new model is asked for: refresh, from the latest 200 images." in said
+        assert "It waits for its turn." in said
+
+    def test_without_a_reason_or_with_a_wish_that_cannot_be_met_nothing_is_asked(self, here: Installation) -> None:
+        assert "give a reason" in words(self.asked(here, images=30, why=" "))
+        assert "has 0 parts reviewed as normal" in words(self.asked(here, images=30, mode="trusted"))
+        assert here.ledger.requests(LINE) == []
+
+    def test_what_a_request_waits_for_is_said_on_every_page_about_the_line_and_it_can_be_given_up(
+        self, here: Installation
+    ) -> None:
+        self.asked(here, images=8)
+        (row,) = here.ledger.requests(LINE)
+        here.ledger.note_waiting(row.request.request_id, "waits for 12 more images")
+        for page in ("pages/lines.py", "pages/drift.py", "pages/live.py"):
+            assert "waits for 12 more images" in words(opened(page, line=LINE)), page
+        app = opened("pages/drift.py", line=LINE)
+        app.button(key=f"cancel {row.request.request_id}").click().run()
+        assert "given up" in words(app)
+        assert [each.state for each in here.ledger.requests(LINE)] == ["cancelled"]
+
+
+class TestConfiguration:
+    def test_a_change_is_taken_up_and_a_mistake_is_said_above_every_page(
+        self, here: Installation, tmp_path: Path
+    ) -> None:
+        here.ledger.record([given.serving(LINE, 1, at=time.time()), given.verdict(LINE, 1, at=time.time())])
+        described = tmp_path / "driftline.toml"
+        assert "target 1.0 %" in words(opened("pages/lines.py"))
+        described.write_text(f'[lines."{LINE}"]\nfalse_alarm_rate = 0.02\n')
+        assert "target 2.0 %" in words(opened("pages/lines.py"))
+        described.write_text(f'[lines."{LINE}"]\nfalse_alarm_rat = 0.03\n')
+        for page in PAGES:
+            assert "did you mean 'false_alarm_rate'" in words(opened(page)).replace("\\", "")
+        assert "target 2.0 %" in words(opened("pages/lines.py"))
 
 
 class TestReview:
