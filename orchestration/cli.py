@@ -53,8 +53,8 @@ cli_drift.register(driftline)
 cli_letters.register(driftline)
 cli_lines.register(driftline)
 cli_models.register(driftline)
-cli_requests.register(driftline)
 cli_lineage.register(driftline, cli_models.models)
+cli_requests.register(driftline)
 cli_runs.register(driftline)
 
 

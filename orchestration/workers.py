@@ -45,14 +45,15 @@ def score(settings: Settings, stop: threading.Event) -> None:
     lines = in_force.lines
     extractors = ExtractorCache(weights=weights_files(lines), device=device_of(lines))
     models = ServingModels(Registry(store), extractors, now=time.time, budget_bytes=settings.model_memory)
+    aside = any(config.backlog == NEWEST_FIRST for config in lines.values())
     handler = ScoreHandler(
         store,
         models,
         now=time.time,
         deadline_ms=lambda line: in_force.of(line).deadline_ms,
-        newest_first=lambda line: in_force.of(line).backlog == NEWEST_FIRST,
+        # What a scorer that does not read the backlog put there would lie until another one starts.
+        newest_first=lambda line: aside and in_force.of(line).backlog == NEWEST_FIRST,
     )
-    aside = any(config.backlog == NEWEST_FIRST for config in lines.values())
     try:
         _work(settings, stop, handler, name="scorer", topics=("images",), batch=SCORER_BATCH, aside=aside)
     finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 from detectors.errors import InvalidInput
 from streams.ledger import Ledger
 from streams.ledger_configuration import described
-from streams.settings import load_lines
+from streams.settings import lines_file, load_lines
 
 SETTLED_S = 2.0
 """A file is taken as it is once it has not changed for so long: editors write it in pieces, or take it away first."""
@@ -24,7 +24,7 @@ class ConfigurationAudit:
     """
 
     def __init__(self, home: Path, ledger: Ledger) -> None:
-        self._path = home / "driftline.toml"
+        self._path = lines_file(home)
         self._ledger = ledger
         self._seen: _Signature | str = "never looked"
         self._since = 0.0

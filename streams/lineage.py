@@ -78,7 +78,7 @@ def born(registry: Registry, line: str, version: int) -> VersionStory:
         version=version,
         marks=tuple(mark for mark, number in named.items() if number == version),
         manifest=manifest,
-        snapshot=getattr(manifest, "snapshot", None) or None,
+        snapshot=manifest.snapshot,
         ancestors=tuple(_ancestors(registry, line, manifest)),
         operating_points=tuple(registry.operating_points(line, version)),
     )

@@ -71,8 +71,9 @@ def _trained_on(story: VersionStory) -> Iterator[str]:
     days = sorted("-".join(found.groups()) for key in manifest.training_keys if (found := _DAY.match(key)))
     if days:
         yield f"taken {days[0]} to {days[-1]} (UTC)"
-    if row is not None and row.request.image_keys:
-        yield f"chosen from a window of {len(row.request.image_keys):,} images"
+    window = len(story.training) or (0 if row is None else len(row.request.image_keys))
+    if window:
+        yield f"chosen from a window of {window:,} images"
     if manifest.mode == "blind":
         yield "unsorted images of the line: nobody said that they are normal, the fit left out what stood out"
     yield from (f"{count:,} left out: {why}" for why, count in left_out_counts(story).items())

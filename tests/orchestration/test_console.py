@@ -107,7 +107,7 @@ def test_the_contracts_commands_are_all_there() -> None:
         "predict", "models list", "models show", "models promote", "models rollback", "models verify", "drift backtest", "users add",
         "dead-letters list", "dead-letters show", "dead-letters redrive", "doctor",
     }  # fmt: skip
-    beside = {"sweep", "requests list", "requests cancel"}
+    beside = {"sweep", "requests list", "requests cancel", "lineage", "models threshold"}
     assert {" ".join(path) for path, _ in leaves(driftline)} == contract | beside
 
 

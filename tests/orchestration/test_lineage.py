@@ -17,7 +17,7 @@ from orchestration.cli import driftline
 from orchestration.console import run
 from orchestration.definitions import defs
 from orchestration.resources import ATTEMPT_TAG, LINE_TAG, REQUEST_TAG, Installation
-from streams.ledger import LearntFrom, Ledger
+from streams.ledger import Ledger
 from streams.messages import RetrainRequest, Review
 from streams.settings import Settings
 from tests.streams.scoring_line import texture
@@ -54,7 +54,7 @@ def retrained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Retrained]:
 
 
 def asked(settings: Settings) -> None:
-    """Images of the line, verdicts on them, and a request over them that is filed and chosen from."""
+    """Images of the line, verdicts on them, and a request over them."""
     store, ledger = open_store(settings.store), Ledger.open(settings.ledger)
     for number, key in enumerate(WINDOW):
         store.put(key, encode_png(texture(number)))
@@ -65,7 +65,6 @@ def asked(settings: Settings) -> None:
             requested_at=1.0,
         )
     ])  # fmt: skip
-    ledger.note_training_images(LINE, "r1", [LearntFrom(key, "fit") for key in WINDOW])
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
