@@ -56,7 +56,7 @@ def _outcome(rows: Sequence[RequestRow]) -> str:
 def _waiting(ledger: Ledger, card: IncidentCard, config: LineConfig) -> str:
     """Of the images a new model learns from, how many have come since the alarm; else what the line rests for."""
     incident = card.incident
-    if ledger.requests(incident.line, states=("open", "running")):
+    if any(row.detail is None for row in ledger.requests(incident.line, states=("open", "running"))):
         return "It waits: another new model of this line is being made, one at a time."
     came = len(ledger.verdicts(incident.line, after=card.alarm_at, limit=config.retrain_images))
     if came < config.retrain_images:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from dashboard.queries import Alarm, alarms, kind_in_words, swaps
 from dashboard.words import figure
 from streams.ledger import Ledger, RequestRow
-from streams.messages import ModelAlert, ModelPromoted
+from streams.messages import ModelAlert, ModelPromoted, RetrainRequest
 
 REQUESTS_TOLD = 20
 
@@ -38,6 +38,13 @@ def events(ledger: Ledger, line: str) -> list[Event]:
     for row in ledger.requests(line)[-REQUESTS_TOLD:]:
         told += _request(ledger, row)
     return sorted(told, key=lambda event: event.at, reverse=True)
+
+
+def window_in_words(request: RetrainRequest) -> str:
+    """Which images a request learns from."""
+    if request.image_keys:
+        return f"{len(request.image_keys)} images"
+    return "the latest images" if request.wanted_images is None else f"the latest {request.wanted_images} images"
 
 
 def refusal_in_words(alert: ModelAlert) -> str:
@@ -82,9 +89,15 @@ def _promotion(promotion: ModelPromoted) -> Event:
 def _request(ledger: Ledger, row: RequestRow) -> Iterator[Event]:
     request = row.request
     cause = CAUSE_IN_WORDS.get(request.cause, request.cause)
-    asked = f"New model asked for, {request.mode}, from {len(request.image_keys)} images ({cause})"
-    yield Event(request.requested_at, "autorenew", "blue", asked)
+    yield Event(
+        request.requested_at,
+        "autorenew",
+        "blue",
+        f"New model asked for, {request.mode}, from {window_in_words(request)} ({cause})",
+    )
     if row.ended_at is None:
+        if row.detail is not None:
+            yield Event(request.requested_at, "hourglass_top", "blue", f"The request {row.detail}")
         return
     for gate in ledger.gates(request.request_id):
         symbol, colour = ("check", "green") if gate.passed else ("close", "red")

@@ -6,13 +6,15 @@ from detectors.errors import ArtifactError, NotFound
 from detectors.manifest import Manifest
 from detectors.registry import OperatingPoint, Registry
 from streams.ledger import GateResult, Ledger
+from streams.lineage import DefectLearnt, affected_versions
 
 
 @dataclass(frozen=True)
 class VersionCard:
     """One version. `marks`: champion, challenger, previous; `manifest` is None where `fault` says why.
 
-    `refused` is the reason the scorer gave for not loading it; `gates` are those of the request it came from.
+    `refused` is the reason the scorer gave for not loading it; `gates` are those of the request it came from; `affected`: images it
+    learnt that stand as defects now.
     """
 
     number: int
@@ -22,6 +24,7 @@ class VersionCard:
     operating_point: OperatingPoint | None = None
     fault: str = ""
     gates: tuple[GateResult, ...] = ()
+    affected: tuple[DefectLearnt, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,14 @@ def shelf(registry: Registry, ledger: Ledger, line: str) -> VersionShelf:
     """Everything about the versions of `line`; raises InvalidInput or Unavailable."""
     pointers = registry.pointers(line)
     refused = {alert.version: alert.reason for alert in ledger.alerts(line)}
+    affected = affected_versions(ledger, registry, line)
     named = {"champion": pointers.champion, "challenger": pointers.challenger, "previous": pointers.previous}
     bare = [
         VersionCard(
-            number, tuple(mark for mark, version in named.items() if version == number), refused=refused.get(number)
+            number,
+            tuple(mark for mark, version in named.items() if version == number),
+            refused=refused.get(number),
+            affected=affected.get(number, ()),
         )
         for number in reversed(registry.versions(line))
     ]

@@ -43,13 +43,16 @@ class Pointers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperatingPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The threshold in force for a version: scores above it are flagged. `at`: since when, seconds since the epoch."""
+    """The threshold in force for a version: scores above it are flagged. `at`: since when, seconds since the epoch; `preview`: what it
+    would have flagged on the day before it was set, in words (empty for the calibrated one).
+    """
 
     threshold: float
     revision: int
     by: str
     why: str
     at: float
+    preview: str = ""
 
 
 class _RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,10 +177,39 @@ class Registry:
 
     def operating_point(self, line: str, version: int) -> OperatingPoint:
         """The threshold in force for a version: the last one set, at first the one calibrated in its fit."""
+        keys = self._points(line, version)
+        return self._point(line, version, keys[-1]) if keys else self._calibrated(line, version)
+
+    def operating_points(self, line: str, version: int) -> list[OperatingPoint]:
+        """Every threshold the version has had, oldest first: the one calibrated in its fit, then each that was set."""
+        return [
+            self._calibrated(line, version),
+            *(self._point(line, version, key) for key in self._points(line, version)),
+        ]
+
+    def set_operating_point(
+        self, line: str, version: int, *, threshold: float, by: str, why: str, at: float, preview: str = ""
+    ) -> OperatingPoint:
+        """Put another threshold in force, as the version's next revision.
+
+        Raises Conflict where somebody set one meanwhile, InvalidInput for a threshold that no score can meet.
+        """
+        check_threshold(threshold)
+        revision = self.operating_point(line, version).revision + 1
+        point = OperatingPoint(threshold=threshold, revision=revision, by=by, why=why, at=at, preview=preview)
+        key = f"{points_folder(line, version)}{revision}.json"
+        self._store.swap(key, msgspec.json.encode(point), expected=None)
+        return point
+
+    def _points(self, line: str, version: int) -> list[str]:
+        """Keys of the revisions that were set, oldest first."""
         folder = points_folder(line, version)
-        revisions = [int(key.removeprefix(folder).removesuffix(".json")) for key in self._store.keys(folder)]
-        if revisions:
-            return _decoded(self._store.get(f"{folder}{max(revisions)}.json"), OperatingPoint, f"{line}@{version}")
+        return sorted(self._store.keys(folder), key=lambda key: int(key.removeprefix(folder).removesuffix(".json")))
+
+    def _point(self, line: str, version: int, key: str) -> OperatingPoint:
+        return _decoded(self._store.get(key), OperatingPoint, f"{line}@{version}")
+
+    def _calibrated(self, line: str, version: int) -> OperatingPoint:
         manifest = self.manifest(line, version)
         return OperatingPoint(
             threshold=manifest.threshold.value,
@@ -186,21 +218,6 @@ class Registry:
             why=f"calibrated for {manifest.threshold.false_alarm_rate:g} false alarms",
             at=manifest.created_at,
         )
-
-    def set_operating_point(
-        self, line: str, version: int, *, threshold: float, by: str, why: str, at: float
-    ) -> OperatingPoint:
-        """Put another threshold in force, as the version's next revision.
-
-        Raises Conflict where somebody set one meanwhile, InvalidInput for a threshold that no score can meet.
-        """
-        if not math.isfinite(threshold) or threshold < 0:
-            raise InvalidInput(f"threshold {threshold}; scores are distances, give a number of at least 0")
-        revision = self.operating_point(line, version).revision + 1
-        point = OperatingPoint(threshold=threshold, revision=revision, by=by, why=why, at=at)
-        key = f"{points_folder(line, version)}{revision}.json"
-        self._store.swap(key, msgspec.json.encode(point), expected=None)
-        return point
 
     def _finished(self, line: str, request_id: str | None) -> int | None:
         """The version a request became, made complete if its publisher died before the manifest."""
@@ -269,6 +286,12 @@ class Registry:
         raise Conflict(
             f"the pointers of line {line!r} changed {_TRIES} times meanwhile; find out who promotes so often"
         )
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise InvalidInput for a threshold that no score can meet."""
+    if not math.isfinite(threshold) or threshold < 0:
+        raise InvalidInput(f"threshold {threshold}; scores are distances, give a number of at least 0")
 
 
 def _checked(line: str, files: Mapping[str, bytes]) -> Manifest:

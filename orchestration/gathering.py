@@ -12,7 +12,7 @@ from orchestration.condition import Condition, change_began, condition_of
 from orchestration.evidence import Evidence, Golden
 from orchestration.golden import GoldenSet, content_of, freeze, golden_set
 from orchestration.second_look import Clock, look_again
-from orchestration.training import TrainingSet
+from orchestration.training_set import TrainingSet
 from streams.ledger import Ledger
 from streams.messages import RetrainRequest
 from streams.reviews import DEFECT, NORMAL

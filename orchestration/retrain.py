@@ -18,20 +18,17 @@ from orchestration.evidence import Evidence
 from orchestration.gates import judge
 from orchestration.gathering import Contenders, Sources, gather
 from orchestration.judgement import Judgement
+from orchestration.material import Material, learnt_by_champion, material_of, trusted_folder
 from orchestration.second_look import Clock
-from orchestration.training import (
-    Drafts,
-    RememberingExtractor,
-    TrainingSet,
-    Workbench,
-    choose_images,
-    fit_candidate,
-    load,
-    pack_candidate,
-)
+from orchestration.training import Drafts, fit_candidate, load, pack_candidate
+from orchestration.training_set import TrainingSet, choose_images, keep_snapshot, learnt_from
+from orchestration.windows import window_of
+from orchestration.workbench import RememberingExtractor, Workbench
 from streams.bus import Bus, publish
+from streams.causes import REFRESH, TRUSTED
 from streams.ledger import Ledger, RequestRow
 from streams.messages import ModelPromoted, RetrainRequest
+from streams.model_card import keep_card
 from streams.settings import LineConfig
 
 SOURCE = "/driftline/orchestration"
@@ -64,17 +61,30 @@ class Retrain:
 
     def choose(self) -> TrainingSet:
         """Make and keep the training set."""
-        chosen = choose_images(self.request, self._rooms.bench, self.extractor)
+        chosen = choose_images(self.request, self._material(), self._rooms.bench, self.extractor)
         self._drafts.keep_training_set(chosen)
         return chosen
 
     def fit(self) -> Model:
-        """Fit, pack and keep the candidate."""
+        """Fit, pack and keep the candidate, and write down what became of each image."""
         training_set = self._drafts.training_set()
         model = fit_candidate(training_set, self._rooms.bench, self.extractor, self._config)
         provenance = self._provenance(training_set)
         self._drafts.keep_candidate(pack_candidate(model, training_set, self._rooms.bench, provenance, self._config))
+        line, request_id = self.request.line, self.request.request_id
+        self._rooms.ledger.note_training_images(line, request_id, learnt_from(training_set, model.left_out))
         return model
+
+    def _material(self) -> Material:
+        rooms, request = self._rooms, self.request
+        trusted = self._config.trusted if request.mode == TRUSTED else None
+        return material_of(
+            request.mode,
+            window_of(rooms.ledger, request),
+            rooms.ledger.reviewed(request.line),
+            learnt_by_champion(rooms.registry, request.line) if request.mode == REFRESH else (),
+            folder=trusted_folder(rooms.bench.store, request.line, trusted),
+        )
 
     @cached_property
     def evidence(self) -> Evidence:
@@ -92,6 +102,7 @@ class Retrain:
         """Publish the candidate as a version, make it the champion, announce it and end the request. Each step repeats harmlessly."""
         registry, line, request = self._rooms.registry, self.request.line, self.request
         version = registry.publish(line, self._drafts.candidate())
+        keep_card(self._rooms.bench.store, registry, line, version, ledger=self._rooms.ledger)
         pointers = registry.promote(line, version)
         promoted = ModelPromoted(
             line=line,
@@ -140,5 +151,6 @@ class Retrain:
             request_id=self.request.request_id,
             created_at=time.time(),
             code_version=self._rooms.code_version,
+            snapshot=keep_snapshot(self._rooms.bench.store, training_set),
             metrics={"held_out": float(len(training_set.held_out)), "left_out": float(len(training_set.left_out))},
         )

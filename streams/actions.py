@@ -1,20 +1,22 @@
 """What people may do: each action checks the role, does it, and leaves an audit entry and its messages in one ledger transaction."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from detectors.errors import DriftlineError, InvalidInput, NotFound
-from detectors.registry import OperatingPoint, Registry
+from detectors.registry import OperatingPoint, Registry, check_threshold
+from streams.causes import MANUAL, Wish, check_wish
 from streams.incidents import ACKNOWLEDGED, ANSWERS
 from streams.ledger import AuditEntry, Ledger
 from streams.messages import DeadLetter, IncidentAnswer, Message, ModelPromoted, Redrive, RetrainRequest, Review
+from streams.operating_points import preview
 from streams.redriving import letter_of, note_redrives
+from streams.retraining import digest_of_cause
 from streams.reviews import SAYS
+from streams.settings import LineConfig
 from streams.topics import check_size
 
 ROLES = ("viewer", "reviewer", "engineer", "administrator")
-MODES = ("blind", "trusted", "refresh")
 LONGEST_NOTE_BYTES = 10_000
 
 
@@ -69,27 +71,46 @@ def answer_incident(
 
 
 def request_retrain(
-    ledger: Ledger, actor: Actor, registry: Registry, *, line: str, mode: str, image_keys: tuple[str, ...], at: float
+    ledger: Ledger, actor: Actor, registry: Registry, config: LineConfig, wish: Wish, *, line: str, at: float
 ) -> RetrainRequest:
-    """Ask for a new model by hand; refused while the line has an open request."""
+    """Ask for a new model by hand; refused while the line has an open request.
+
+    Raises NotFound for a line that nothing is known of or that has no image, InvalidInput for a wish that cannot be met.
+    """
     _check(actor, "engineer", "ask for a retrain")
-    if mode not in MODES:
-        raise InvalidInput(f"mode {mode!r}; there are {', '.join(MODES)}")
-    if not image_keys:
-        raise InvalidInput(f"no images to learn line {line!r} from; give the object keys of some")
+    _check_note(wish.why)
+    check_wish(ledger, line, config, wish)
     request = RetrainRequest(
         line=line,
-        request_id=hashlib.sha256(f"manual|{line}|{actor.name}|{at}".encode()).hexdigest()[:24],
-        cause="manual",
-        mode=mode,
-        image_keys=image_keys,
+        request_id=digest_of_cause(MANUAL, line, actor.name, at),
+        cause=MANUAL,
+        mode=wish.mode,
+        image_keys=(),
         parent_version=registry.pointers(line).champion,
         alarm_at=None,
         requested_at=at,
+        wanted_images=wish.images,
     )
-    entry = AuditEntry(at, actor.name, actor.role, "retrain", line, f"{mode}, {len(image_keys)} images")
+    entry = AuditEntry(at, actor.name, actor.role, "retrain", line, wish.in_words)
     ledger.act(entry, (request,), unless_requested=True)
     return request
+
+
+def cancel_request(ledger: Ledger, actor: Actor, *, line: str, request_id: str, why: str, at: float) -> None:
+    """Give up a request that waits and that no run has taken up: the line may be asked for again.
+
+    Raises NotFound for no such request, InvalidInput for one that runs (its run is cancelled on Dagster's page) or has ended.
+    """
+    _check(actor, "engineer", "cancel a request")
+    _check_note(why)
+    row = ledger.request(request_id)
+    if row is None or row.request.line != line:
+        raise NotFound(f"line {line!r} has no request {request_id!r}; `driftline requests list` shows what there is")
+    entry = AuditEntry(at, actor.name, actor.role, "cancel", line, f"{request_id}: {why}")
+    if not ledger.cancel_waiting(entry, request_id):
+        raise InvalidInput(
+            f"request {request_id} is {row.state} by now; one that runs is cancelled with its run on Dagster's page"
+        )
 
 
 def promote(
@@ -117,10 +138,19 @@ def rollback(ledger: Ledger, actor: Actor, registry: Registry, *, line: str, why
 def set_threshold(
     ledger: Ledger, actor: Actor, registry: Registry, *, line: str, version: int, threshold: float, why: str, at: float
 ) -> OperatingPoint:
-    """Another threshold for a version: an audited revision beside it; nothing is retrained."""
+    """Another threshold for a version: an audited revision beside it, which keeps what it would have flagged on the day before; nothing is
+    retrained.
+    """
     _check(actor, "engineer", "set a threshold")
-    point = registry.set_operating_point(line, version, threshold=threshold, by=actor.name, why=why, at=at)
-    ledger.act(AuditEntry(at, actor.name, actor.role, "threshold", line, f"version {version}: {threshold} ({why})"), ())
+    _check_note(why)
+    before = registry.operating_point(line, version).threshold
+    check_threshold(threshold)
+    words = preview(ledger, line, version, threshold, now=at).words
+    point = registry.set_operating_point(
+        line, version, threshold=threshold, by=actor.name, why=why, at=at, preview=words
+    )
+    detail = f"version {version}, revision {point.revision}: {threshold} for {before} ({why}); {words}"
+    ledger.act(AuditEntry(at, actor.name, actor.role, "threshold", line, detail), ())
     return point
 
 

@@ -17,7 +17,7 @@ from streams.messages import (
 @dataclass(frozen=True)
 class LineSummary:
     """A line at a glance. `flag_rate`: over the latest verdicts, None without any; `collected`: images waiting for a first model;
-    `overdue`: of those judged, how many after the deadline the line had then.
+    `overdue`: of those judged, how many after the deadline the line had then; `request_waits`: what its open request waits for.
     """
 
     line: str
@@ -31,6 +31,7 @@ class LineSummary:
     open_incident: str | None
     open_request: str | None
     alert: ModelAlert | None
+    request_waits: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,24 @@ class LearntFrom:
     why: str = ""
     request_id: str = ""
     version: int | None = None
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Of the images a version judged in a time: how many were flagged then, and how many have a score above a threshold."""
+
+    judged: int
+    flagged: int
+    above: int
+
+
+@dataclass(frozen=True)
+class ScoredPart:
+    """A reviewed part: the score a version gave it, and what stands of the reviews."""
+
+    image_id: str
+    score: float
+    says: str
 
 
 @dataclass(frozen=True)

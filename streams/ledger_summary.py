@@ -19,6 +19,7 @@ def summary_of(connection: Connection, line: str, *, now: float | None) -> LineS
     last = [connection.execute(query).scalar_one() for query in (last_judged, last_collected)]
     last_at = max((at for at in last if at is not None), default=None)
     judged, overdue = judged_of(connection, line)
+    request, waits = _open_request(connection, line)
     return LineSummary(
         line=line,
         judged=judged,
@@ -29,8 +30,9 @@ def summary_of(connection: Connection, line: str, *, now: float | None) -> LineS
         last_at=last_at,
         version=_latest_version(connection, line),
         open_incident=_open_incident(connection, line),
-        open_request=_open_request(connection, line),
+        open_request=request,
         alert=_standing_alert(connection, line),
+        request_waits=waits,
     )
 
 
@@ -92,10 +94,12 @@ def _open_incident(connection: Connection, line: str) -> str | None:
     return None if body is None else decode(body, DriftIncident).kind
 
 
-def _open_request(connection: Connection, line: str) -> str | None:
+def _open_request(connection: Connection, line: str) -> tuple[str | None, str | None]:
+    """State and detail of the request that is carried out, else of the oldest that waits; None where there is none."""
     here = (REQUESTS.c.line == line) & REQUESTS.c.state.in_(("open", "running"))
-    state: str | None = connection.execute(select(REQUESTS.c.state).where(here).limit(1)).scalar()
-    return state
+    query = select(REQUESTS.c.state, REQUESTS.c.detail).where(here)
+    found = connection.execute(query.order_by(REQUESTS.c.state.desc(), REQUESTS.c.requested_at).limit(1)).one_or_none()
+    return (None, None) if found is None else (found.state, found.detail)
 
 
 def _standing_alert(connection: Connection, line: str) -> ModelAlert | None:

@@ -7,8 +7,10 @@ import streamlit as st
 from dashboard.choosing import chosen_line
 from dashboard.events import CAUSE_IN_WORDS
 from dashboard.frame import show
+from dashboard.operating_point import threshold_controls
 from dashboard.queries import Colour
 from dashboard.sources import person, sources, thumbnail, viewer_zone
+from dashboard.version_story import affected_warning, lineage_controls
 from dashboard.versions import VersionCard, VersionShelf, shelf
 from dashboard.words import clock, figure, plain, share, short
 from detectors.errors import DriftlineError
@@ -57,8 +59,11 @@ def _version(line: str, card: VersionCard, versions: VersionShelf) -> None:
         if card.manifest is None:
             st.error(f"Its manifest cannot be read: {plain(short(card.fault, 400))}", icon=":material/broken_image:")
         else:
+            affected_warning(card)
             _figures(card, card.manifest)
             _gates(card)
+            threshold_controls(line, card)
+            lineage_controls(line, card)
 
 
 def _figures(card: VersionCard, manifest: Manifest) -> None:

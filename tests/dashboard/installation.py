@@ -25,6 +25,7 @@ from streams.messages import (
     ModelServing,
     NearestNormal,
     RetrainRequest,
+    Review,
     Signals,
     Verdict,
 )
@@ -119,6 +120,11 @@ def request(line: str, *, at: float, cause: str = "covariate_drift") -> RetrainR
         requested_at=at,
         incident_id=f"{line}-1",
     )
+
+
+def said(line: str, image_id: str, says: str, *, at: float = 1.0) -> Review:
+    """What somebody says of an image."""
+    return Review(line=line, image_id=image_id, says=says, note="", by="ana", at=at)
 
 
 def collected(line: str, number: int, *, at: float) -> Collected:

@@ -354,6 +354,22 @@ def test_operating_points_are_revisions_of_their_version(registry: Registry) -> 
     assert registry.files(LINE, 1) == files
 
 
+def test_every_threshold_a_version_has_had_stays_readable_oldest_first(registry: Registry) -> None:
+    publish(registry, 1)
+    calibrated = registry.operating_point(LINE, 1)
+    for number in range(2, 13):
+        registry.set_operating_point(
+            LINE, 1, threshold=float(number), by="ana", why="w", at=5.0, preview="would have flagged 1"
+        )
+    history = registry.operating_points(LINE, 1)
+    assert [point.revision for point in history] == list(range(1, 13))
+    assert history[0] == calibrated
+    assert history[-1] == registry.operating_point(LINE, 1)
+    assert {point.preview for point in history[1:]} == {"would have flagged 1"}
+    with pytest.raises(NotFound):
+        registry.operating_points(LINE, 2)
+
+
 @pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -1.0])
 def test_a_threshold_no_score_can_meet_is_refused(registry: Registry, threshold: float) -> None:
     publish(registry, 1)

@@ -17,7 +17,8 @@ from orchestration.evidence import Evidence
 from orchestration.fitting import fit_line, pack_version
 from orchestration.gathering import Contenders, Sources, gather
 from orchestration.second_look import Clock
-from orchestration.training import TrainingSet, load
+from orchestration.training import load
+from orchestration.training_set import TrainingSet
 from streams.ledger import Ledger
 from streams.messages import DriftIncident, RetrainRequest, Review, Signals, Verdict
 from streams.settings import LineConfig
