@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from detectors.errors import Unavailable
 from detectors.extractors import ExtractorCache
 from detectors.images import Image
 from orchestration import gates
@@ -242,6 +243,16 @@ def test_a_candidate_whose_files_are_broken_fails_every_gate_in_words(line: Gate
         result = judge(gate, lambda: line.evidence(line.contenders(broken, None), request()))
         assert not result.passed
         assert "cannot be evaluated, so the candidate is refused: ArtifactError: model.safetensors has" in result.words
+
+
+def test_a_store_that_is_away_is_no_fault_of_the_candidate(line: GateLine, models: Models) -> None:
+    review_some(line, defects=1, normals=0)
+    held_out = line.held_out()
+    (line.home / "objects").rename(line.home / "away")
+    with pytest.raises(Unavailable):
+        judge(
+            "threshold_holds", lambda: line.evidence(line.contenders(models.sound, None), request(), held_out=held_out)
+        )
 
 
 def test_drawn_defects_are_the_same_for_everybody() -> None:
