@@ -47,8 +47,10 @@ def refusal_in_words(alert: ModelAlert) -> str:
 
 
 def standing_alert(ledger: Ledger, line: str) -> ModelAlert | None:
-    """The latest refusal, unless a scorer has taken up a version since."""
-    latest = max(ledger.alerts(line), key=lambda alert: alert.raised_at, default=None)
+    """The latest refusal of a champion, unless a scorer has taken up a version since."""
+    latest = max(
+        (each for each in ledger.alerts(line) if not each.beside), key=lambda alert: alert.raised_at, default=None
+    )
     served_at = max((serving.at for serving in ledger.servings(line)), default=float("-inf"))
     return None if latest is None or served_at > latest.raised_at else latest
 

@@ -48,6 +48,8 @@ def score(settings: Settings, stop: threading.Event) -> None:
         now=time.time,
         deadline_ms=lambda line: line_config(lines, line).deadline_ms,
         newest_first=lambda line: line_config(lines, line).backlog == NEWEST_FIRST,
+        shadow_share=lambda line: line_config(lines, line).shadow_share,
+        full_batch=SCORER_BATCH,
     )
     aside = any(config.backlog == NEWEST_FIRST for config in lines.values())
     try:

@@ -33,6 +33,7 @@ from streams.drift import LineMonitor
 from streams.epochs import BEGINNING, Place, begins_epoch
 from streams.incidents import EXPECTED, IGNORED, OPENED, Incident, ending
 from streams.ledger import Ledger
+from streams.ledger_rows import AWAITING
 from streams.messages import (
     Collected,
     DriftIncident,
@@ -73,7 +74,6 @@ from streams.worker import Effects
 TOPICS = (Verdict.topic, Collected.topic, ModelPromoted.topic)
 REMEMBERED = 4096
 PAGE = 2048
-AWAITING = "awaiting_approval"
 
 References = Callable[[str, int], DriftReference | None]
 Calibrations = Callable[[str, int], msgspec.Raw]
