@@ -51,12 +51,14 @@ def candidate(context: dg.AssetExecutionContext, installation: Installation) -> 
 
 @dg.asset(group_name=GROUP, deps=[candidate])
 def published_version(context: dg.AssetExecutionContext, installation: Installation) -> dg.MaterializeResult[None]:
-    """The candidate as an immutable version of the line, now its champion. Only reached when every gate has passed."""
-    pointers = installation.retrain(context.run).publish()
+    """The candidate as an immutable version of the line: in service, on trial, or before a person. Only reached when all gates passed."""
+    introduced = installation.retrain(context.run).publish()
     return dg.MaterializeResult(
         metadata={
-            "version": dg.MetadataValue.int(pointers.champion or 0),
-            "previous": str(pointers.previous),
-            "sequence": pointers.sequence,
+            "version": dg.MetadataValue.int(introduced.version),
+            "request": introduced.state,
+            "champion": str(introduced.pointers.champion),
+            "previous": str(introduced.pointers.previous),
+            "sequence": introduced.pointers.sequence,
         }
     )

@@ -13,7 +13,7 @@ from detectors.errors import ArtifactError, NotFound
 from detectors.images import Image
 from detectors.manifest import FeatureSpec
 from detectors.model import Extractor, Model
-from detectors.registry import Pointers, Registry
+from detectors.registry import Registry
 from orchestration.gates import Evidence
 from orchestration.training import (
     Drafts,
@@ -25,14 +25,12 @@ from orchestration.training import (
     load,
     pack_candidate,
 )
-from streams.bus import Bus, publish
 from streams.classifying import SURGE
 from streams.incidents import EXPECTED, IGNORED
 from streams.ledger import GateResult, Ledger, RequestRow
-from streams.messages import ModelPromoted, RetrainRequest
+from streams.messages import RetrainRequest
 from streams.settings import LineConfig
-
-SOURCE = "/driftline/orchestration"
+from streams.succession import Introduced, introduce
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,6 @@ class Rooms:
     ledger: Ledger
     registry: Registry
     bench: Workbench
-    bus: Bus
     code_version: str
 
 
@@ -90,28 +87,11 @@ class Retrain:
         """Write a gate's result down."""
         self._rooms.ledger.note_gate(self.request.request_id, gate)
 
-    def publish(self) -> Pointers:
-        """Publish the candidate as a version, make it the champion, announce it and end the request. Each step repeats harmlessly."""
-        registry, line, request = self._rooms.registry, self.request.line, self.request
-        version = registry.publish(line, self._drafts.candidate())
-        pointers = registry.promote(line, version)
-        promoted = ModelPromoted(
-            line=line,
-            version=version,
-            previous=pointers.previous,
-            sequence=pointers.sequence,
-            by="driftline",
-            why=request.cause,
-            at=time.time(),
-            request_id=request.request_id,
-        )
-        producer = self._rooms.bus.producer()
-        publish(producer, promoted, source=SOURCE, at=promoted.at)
-        producer.close()
-        self._rooms.ledger.end_request(
-            request.request_id, outcome="promoted", version=version, detail="all gates passed", at=time.time()
-        )
-        return pointers
+    def publish(self) -> Introduced:
+        """Publish the candidate as a version, and put it into service, on trial or before a person. Each step repeats harmlessly."""
+        ledger, registry = self._rooms.ledger, self._rooms.registry
+        version = registry.publish(self.request.line, self._drafts.candidate())
+        return introduce(ledger, registry, self.request, version, self._config, at=time.time())
 
     def _extractors(self, spec: FeatureSpec, network: bytes | None) -> Extractor:
         """The run's own extractor where the specification is the same, so that images pass through the backbone once."""

@@ -44,7 +44,7 @@ def is_chosen(image_id: str, share: float) -> bool:
     >>> is_chosen("part-1", 1.0), is_chosen("part-1", 0.0)
     (True, False)
     >>> sum(is_chosen(f"part-{number}", 0.25) for number in range(1000))
-    233
+    256
     """
     digest = hashlib.sha256(image_id.encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64

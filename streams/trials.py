@@ -41,7 +41,8 @@ class Trial:
 
     `shadows`: what it said beside the present `champion`, oldest first; `allowed_rate`: the share of parts it may flag; `quiet_s`: since
     the last of them, or since the trial began; `last_image_s`: since the line's last image, None where none came; `unshadowed`: images
-    judged in `quiet_s`; `refused`: why the scorer does not load it; `challenger`: who scores beside the champion now.
+    judged in `quiet_s`; `refused`: why the scorer does not load it; `challenger`: who scores beside the champion now;
+    `was_rolled_back`: it served before and was taken back.
     """
 
     line: str
@@ -54,6 +55,7 @@ class Trial:
     last_image_s: float | None
     unshadowed: int
     refused: str | None = None
+    was_rolled_back: bool = False
 
 
 def judge_trial(trial: Trial, config: LineConfig) -> Decision | None:
@@ -74,7 +76,7 @@ def _judged(trial: Trial, config: LineConfig) -> Decision:
     """The trial is over: what its numbers are and what the line's policy makes of them."""
     excess = excess_of(trial.shadows, allowed_rate=trial.allowed_rate)
     words = f"{in_words(trial)}; {excess or 'no more than it may'}"
-    if config.promotion != "automatic":
+    if config.promotion != "automatic" or trial.was_rolled_back:
         return Decision(AWAITING, f"{words}; {cure(trial.line, trial.version, config)}")
     return Decision("promoted" if excess is None else "refused", words)
 

@@ -15,7 +15,9 @@ from streams.actions import (
     Actor,
     NotAllowed,
     answer_incident,
+    approve,
     promote,
+    reject,
     request_retrain,
     review,
     rollback,
@@ -23,8 +25,9 @@ from streams.actions import (
 )
 from streams.ledger import Ledger
 from streams.messages import IncidentAnswer
+from streams.settings import LineConfig
 from tests.detectors.artefacts import artefact
-from tests.streams.test_ledger import incident, verdict
+from tests.streams.test_ledger import incident, request, verdict
 
 LINE = "tiles"
 
@@ -49,6 +52,13 @@ def say(ledger: Ledger, actor: Actor, says: str, *, incident_id: str = "i1", not
     return answer_incident(ledger, actor, line=LINE, incident_id=incident_id, says=says, note=note, at=1.0)
 
 
+def tried(ledger: Ledger) -> Ledger:
+    """Version 2 waits for a person."""
+    ledger.record([request()])
+    ledger.end_request("r1", outcome="awaiting_approval", version=2, detail="", at=1.0)
+    return ledger
+
+
 ACTIONS: dict[str, tuple[str, Callable[[Ledger, Registry, Actor], object]]] = {
     "review": (
         "reviewer",
@@ -66,6 +76,18 @@ ACTIONS: dict[str, tuple[str, Callable[[Ledger, Registry, Actor], object]]] = {
     "promote": (
         "engineer",
         lambda ledger, registry, actor: promote(ledger, actor, registry, line=LINE, version=2, why="better", at=1.0),
+    ),
+    "approve": (
+        "engineer",
+        lambda ledger, registry, actor: approve(
+            tried(ledger), actor, registry, line=LINE, version=2, why="ok", config=LineConfig(four_eyes=True), at=1.0
+        ),
+    ),
+    "reject": (
+        "engineer",
+        lambda ledger, registry, actor: reject(
+            tried(ledger), actor, registry, line=LINE, version=2, why="misses scratches", at=1.0
+        ),
     ),
     "rollback": (
         "engineer",
