@@ -76,6 +76,9 @@ def _alert(alert: ModelAlert) -> Event:
 
 def _promotion(promotion: ModelPromoted) -> Event:
     why = f": {promotion.why}" if promotion.why else ""
+    if promotion.rolled_back:
+        back = f"Version {promotion.previous} taken back by {promotion.by}, version {promotion.version} is champion again{why}"
+        return Event(promotion.at, "undo", "red", back)
     return Event(
         promotion.at, "military_tech", "blue", f"Version {promotion.version} made champion by {promotion.by}{why}"
     )

@@ -9,14 +9,19 @@ from dashboard.events import CAUSE_IN_WORDS
 from dashboard.frame import show
 from dashboard.queries import Colour
 from dashboard.sources import person, sources, thumbnail, viewer_zone
+from dashboard.trial_view import trial
 from dashboard.versions import VersionCard, VersionShelf, shelf
 from dashboard.words import clock, figure, plain, share, short
 from detectors.errors import DriftlineError
 from detectors.manifest import Manifest
 from streams.actions import promote, rollback
 
-MARK_COLOURS: dict[str, Colour] = {"champion": "green", "challenger": "blue", "previous": "gray"}
-MARK_SYMBOLS = {"champion": "military_tech", "challenger": "compare_arrows", "previous": "history"}
+MARK_COLOURS: dict[str, Colour] = {
+    "champion": "green", "challenger": "blue", "previous": "gray", "rolled back": "red",
+}  # fmt: skip
+MARK_SYMBOLS = {
+    "champion": "military_tech", "challenger": "compare_arrows", "previous": "history", "rolled back": "undo",
+}  # fmt: skip
 INTRUDERS_SHOWN = 6
 _FEEDBACK = "models feedback"
 
@@ -57,6 +62,7 @@ def _version(line: str, card: VersionCard, versions: VersionShelf) -> None:
         if card.manifest is None:
             st.error(f"Its manifest cannot be read: {plain(short(card.fault, 400))}", icon=":material/broken_image:")
         else:
+            trial(line, card.number, _tell)
             _figures(card, card.manifest)
             _gates(card)
 
@@ -172,6 +178,10 @@ def _change(line: str, promoted: int | None, why: str) -> None:
         st.session_state[_FEEDBACK] = (False, f"Nothing was changed: {error}")
         return
     st.session_state[_FEEDBACK] = (True, f"Version {done.version} is the champion now; scorers follow within seconds.")
+
+
+def _tell(good: bool, words: str) -> None:
+    st.session_state[_FEEDBACK] = (good, words)
 
 
 def _feedback() -> None:

@@ -296,7 +296,8 @@ def everything_in(ledger: Ledger) -> dict[str, object]:
         "collected": ledger.collected("tiles"), "pending": ledger.pending_images("tiles"), "incidents": ledger.incidents(),
         "incident": ledger.incident("tiles", "i1"), "states": ledger.incident_states("tiles"), "answers": ledger.answers("i1"),
         "requests": ledger.requests(), "promotions": ledger.promotions("tiles"), "servings": ledger.servings("tiles"),
-        "alerts": ledger.alerts("tiles"), "approvals": ledger.approvals("tiles"), "reviews": ledger.reviews("tiles"), "letters": ledger.dead_letters(99),
+        "alerts": ledger.alerts("tiles"), "approvals": ledger.approvals("tiles"),
+        "reviews": ledger.reviews("tiles"), "letters": ledger.dead_letters(99),
         "shadows": ledger.shadows("tiles", 2), "reviewed": ledger.reviewed("tiles"),
     }  # fmt: skip
 
