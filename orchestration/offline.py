@@ -23,10 +23,10 @@ from detectors.patchcluster import PatchCluster
 from detectors.registry import Pointers, Registry
 from detectors.store import open_store
 from orchestration.fitting import fit_line, pack_version
-from streams.actions import Actor, approve, promote, reject, rollback
+from streams.actions import Actor, promote, rollback
 from streams.ledger import Ledger
 from streams.messages import ModelPromoted
-from streams.settings import LineConfig, Settings, line_config, load_lines, weights_files
+from streams.settings import LineConfig, Settings, load_lines, weights_files
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -85,15 +85,6 @@ class Trained:
     pointers: Pointers
     model: Model
     paths: Mapping[str, Path]
-
-
-class Decided(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person said of a version that waited, and which version is champion now."""
-
-    line: str
-    version: int
-    approved: bool
-    champion: int | None
 
 
 class Predictions(msgspec.Struct, frozen=True, kw_only=True):
@@ -265,14 +256,3 @@ def change_champion(settings: Settings, actor: Actor, line: str, *, version: int
     if version is None:
         return rollback(ledger, actor, registry, line=line, why=why, at=time.time())
     return promote(ledger, actor, registry, line=line, version=version, why=why, at=time.time())
-
-
-def decide_about(settings: Settings, actor: Actor, line: str, version: int, *, approves: bool, why: str) -> Decided:
-    """Approve or reject a version that waits for people, through the audited actions."""
-    ledger, registry = Ledger.open(settings.ledger), Registry(open_store(settings.store))
-    config, at = line_config(load_lines(settings.home), line), time.time()
-    if approves:
-        approve(ledger, actor, registry, line=line, version=version, why=why, config=config, at=at)
-    else:
-        reject(ledger, actor, registry, line=line, version=version, why=why, at=at)
-    return Decided(line=line, version=version, approved=approves, champion=registry.pointers(line).champion)
