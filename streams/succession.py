@@ -240,10 +240,11 @@ def _probation(ledger: Ledger, promotion: ModelPromoted, pointers: Pointers) -> 
     shadows = ledger.shadows(line, previous, since=promotion.at)
     images, _ = ledger.judged_since(line, version, promotion.at)
     reviewed = ledger.reviewed(line)
+    defects = {part.verdict.image_id for part in reviewed if part.says == DEFECT}
     return Probation(
         version=version,
         previous=previous,
-        shadows=[each for each in shadows if each.champion == version],
+        shadows=[each for each in shadows if each.champion == version and each.image_id not in defects],
         images=images,
         corrected=_corrections(reviewed, version, since=promotion.at),
         corrected_before=_corrections(reviewed, previous),

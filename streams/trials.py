@@ -148,8 +148,9 @@ class Corrections:
 class Probation:
     """Where the probation of champion `version` stands.
 
-    `shadows`: what `previous` said beside it since the promotion; `images`: how many it has judged since; `corrected` and
-    `corrected_before`: what people said of the parts that it and `previous` flagged.
+    `shadows`: what `previous` said beside it since the promotion, but of parts that people called defects: whoever flags them is right;
+    `images`: how many it has judged since; `corrected` and `corrected_before`: what people said of the parts that it and `previous`
+    flagged.
     """
 
     version: int

@@ -412,6 +412,11 @@ class TestProbation:
         promoted.run(50, flagged=True)
         assert promoted.look() == []
 
+    def test_defects_that_only_the_new_one_finds_do_not_speak_against_it(self, promoted: House) -> None:
+        promoted.run(20, flagged=True, review="defect")
+        assert promoted.look() == []
+        assert promoted.points() == (2, 1, 1)
+
     def test_one_that_people_correct_far_more_is_taken_back(self, promoted: House) -> None:
         for number in range(20):
             old = _verdict(f"old-{number}", 1, True, at=500.0)
