@@ -10,7 +10,8 @@ from dashboard.words import clock, plain, short
 from detectors.errors import DriftlineError
 from streams.actions import cancel_request, request_retrain
 from streams.causes import MODES, Wish
-from streams.ledger import RequestRow
+from streams.ledger import UNENDED, RequestRow
+from streams.ledger_rows import SHADOWING
 from streams.settings import line_config
 
 MODES_IN_WORDS = {
@@ -18,6 +19,7 @@ MODES_IN_WORDS = {
     "refresh": "the latest images and the old ones that are still normal",
     "trusted": "parts reviewed as normal, and the trusted folder",
 }
+STANDS_IN_WORDS = {"running": "is carried out", SHADOWING: "is tried out beside the champion"}
 _FEEDBACK = "asking feedback"
 
 
@@ -32,7 +34,7 @@ def section(line: str) -> None:
 @st.fragment(run_every=5)
 def _open_requests(line: str) -> None:
     with in_words():
-        for row in sources().ledger.requests(line, states=("open", "running")):
+        for row in sources().ledger.requests(line, states=UNENDED):
             _request(line, row)
 
 
@@ -41,7 +43,7 @@ def _request(line: str, row: RequestRow) -> None:
     cause = CAUSE_IN_WORDS.get(request.cause, request.cause)
     asked = f"A new model was asked for at {clock(request.requested_at, viewer_zone(), today=time.time())} ({cause})"
     how = f"{request.mode}, from {window_in_words(request)}"
-    stands = "is carried out" if row.state == "running" else row.detail or "waits for its turn"
+    stands = STANDS_IN_WORDS.get(row.state) or row.detail or "waits for its turn"
     st.info(plain(f"{asked}: {how}. It {short(stands, 400)}."), icon=":material/hourglass_top:")
     if row.state == "open":
         key = f"cancel {request.request_id}"

@@ -54,8 +54,10 @@ def refusal_in_words(alert: ModelAlert) -> str:
 
 
 def standing_alert(ledger: Ledger, line: str) -> ModelAlert | None:
-    """The latest refusal, unless a scorer has taken up a version since."""
-    latest = max(ledger.alerts(line), key=lambda alert: alert.raised_at, default=None)
+    """The latest refusal of a champion, unless a scorer has taken up a version since."""
+    latest = max(
+        (each for each in ledger.alerts(line) if not each.beside), key=lambda alert: alert.raised_at, default=None
+    )
     served_at = max((serving.at for serving in ledger.servings(line)), default=float("-inf"))
     return None if latest is None or served_at > latest.raised_at else latest
 
@@ -81,6 +83,9 @@ def _alert(alert: ModelAlert) -> Event:
 
 def _promotion(promotion: ModelPromoted) -> Event:
     why = f": {promotion.why}" if promotion.why else ""
+    if promotion.rolled_back:
+        back = f"Version {promotion.previous} taken back by {promotion.by}, version {promotion.version} is champion again{why}"
+        return Event(promotion.at, "undo", "red", back)
     return Event(
         promotion.at, "military_tech", "blue", f"Version {promotion.version} made champion by {promotion.by}{why}"
     )

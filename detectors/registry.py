@@ -121,11 +121,14 @@ class Registry:
         """Which versions of the line are in use now."""
         return self._pointers(line)[0]
 
-    def promote(self, line: str, version: int, *, expected_sequence: int | None = None) -> Pointers:
+    def promote(
+        self, line: str, version: int, *, expected_sequence: int | None = None, beside: bool = False
+    ) -> Pointers:
         """Make `version` the champion, in one atomic write; what was champion becomes `previous`.
 
-        Nothing happens where it is champion already. Raises NotFound for a version that is not complete, and Conflict
-        where `expected_sequence` is given and somebody promoted or rolled back since.
+        `beside`: it becomes the challenger too, and goes on scoring beside its successor. Nothing happens where `version` is
+        champion already. Raises NotFound for a version that is not complete, and Conflict where `expected_sequence` is given and
+        somebody promoted or rolled back since.
         """
         self._check_complete(line, version)
 
@@ -133,8 +136,8 @@ class Registry:
             if now.champion == version:
                 return now
             _check_sequence(line, now, expected_sequence)
-            challenger = None if now.challenger == version else now.challenger
-            return Pointers(champion=version, challenger=challenger, previous=now.champion, sequence=now.sequence + 1)
+            after = _succeeded(now, version)
+            return msgspec.structs.replace(after, challenger=now.champion) if beside else after
 
         return self._change(line, change)
 
@@ -143,9 +146,7 @@ class Registry:
 
         def change(now: Pointers) -> Pointers:
             _check_sequence(line, now, expected_sequence)
-            back = self._named(line, "previous", now.previous)
-            challenger = None if now.challenger == back else now.challenger
-            return Pointers(champion=back, challenger=challenger, previous=now.champion, sequence=now.sequence + 1)
+            return _succeeded(now, self._named(line, "previous", now.previous))
 
         return self._change(line, change)
 
@@ -158,6 +159,14 @@ class Registry:
             if version is not None and version == now.champion:
                 raise InvalidInput(f"{line}@{version} is the champion; a challenger is another version")
             return msgspec.structs.replace(now, challenger=version)
+
+        return self._change(line, change)
+
+    def clear_challenger(self, line: str, version: int) -> Pointers:
+        """Let `version` no longer score beside the champion; another challenger that took its place stays."""
+
+        def change(now: Pointers) -> Pointers:
+            return msgspec.structs.replace(now, challenger=None) if now.challenger == version else now
 
         return self._change(line, change)
 
@@ -319,6 +328,12 @@ def _problems(line: str, files: Mapping[str, bytes]) -> list[str]:
         if digest != manifest.files[name]:
             problems.append(f"{name} has SHA-256 {digest[:12]}..., the manifest says {manifest.files[name][:12]}...")
     return problems
+
+
+def _succeeded(now: Pointers, version: int) -> Pointers:
+    """The pointers once `version` is champion. A challenger that was there to be compared with the champion that goes is none any more."""
+    challenger = None if now.challenger in (version, now.previous) else now.challenger
+    return Pointers(champion=version, challenger=challenger, previous=now.champion, sequence=now.sequence + 1)
 
 
 def _check_sequence(line: str, now: Pointers, expected: int | None) -> None:

@@ -62,15 +62,16 @@ def candidate(context: dg.AssetExecutionContext, installation: Installation) -> 
 
 @dg.asset(group_name=GROUP, deps=[candidate])
 def published_version(context: dg.AssetExecutionContext, installation: Installation) -> dg.MaterializeResult[None]:
-    """The candidate as an immutable version of the line, now its champion. Only reached when every gate has passed."""
+    """The candidate as an immutable version of the line: in service, on trial, or before a person. Only reached when all gates passed."""
     retrain = installation.retrain(context.run)
-    pointers = retrain.publish()
-    line, version = retrain.request.line, pointers.champion or 0
+    introduced = retrain.publish()
     return dg.MaterializeResult(
         metadata={
-            "version": dg.MetadataValue.int(version),
-            "previous": str(pointers.previous),
-            "sequence": pointers.sequence,
-            **version_metadata(installation.ledger, installation.registry, line, version),
+            "version": dg.MetadataValue.int(introduced.version),
+            "request": introduced.state,
+            "champion": str(introduced.pointers.champion),
+            "previous": str(introduced.pointers.previous),
+            "sequence": introduced.pointers.sequence,
+            **version_metadata(installation.ledger, installation.registry, retrain.request.line, introduced.version),
         }
     )

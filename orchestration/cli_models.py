@@ -9,6 +9,7 @@ import msgspec
 
 from detectors.registry import Registry
 from detectors.store import open_store
+from orchestration.approvals import decide_about
 from orchestration.cli_lines import local_actor
 from orchestration.console import DONE, NO, Answer, Console, command
 from orchestration.options import config_of, model_options, settings
@@ -190,6 +191,25 @@ def models_promote(console: Console, model: str, why: str) -> Answer:
     line, version = registry.resolve(model)
     promoted = change_champion(settings(), local_actor(), line, version=version, why=why)
     return Answer(promoted, f"{line}@{promoted.version} in service, {promoted.previous} is the previous one")
+
+
+@command(models, 'driftline models approve press-4/door@3 --why "finds the new scratch"', name="approve")
+@click.argument("model")
+@click.option("--why", required=True, help="The reason, for the audit trail.")
+def models_approve(console: Console, model: str, why: str) -> Answer:
+    """Agree to a version that a request made; it goes into service once enough people have (two where the line wants four eyes)."""
+    decided = decide_about(settings(), local_actor(), *_registry().resolve(model), approves=True, why=why)
+    serving = "in service" if decided.champion == decided.version else "approved, and waits for a second person"
+    return Answer(decided, f"{decided.line}@{decided.version} {serving}")
+
+
+@command(models, 'driftline models reject press-4/door@3 --why "misses scratches"', name="reject")
+@click.argument("model")
+@click.option("--why", required=True, help="The reason, for the audit trail.")
+def models_reject(console: Console, model: str, why: str) -> Answer:
+    """Refuse a version that a request made: it scores beside the champion no more."""
+    decided = decide_about(settings(), local_actor(), *_registry().resolve(model), approves=False, why=why)
+    return Answer(decided, f"{decided.line}@{decided.version} rejected, version {decided.champion} stays in service")
 
 
 @command(models, 'driftline models rollback press-4/door --why "flags good parts"', name="rollback")

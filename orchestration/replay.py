@@ -19,6 +19,7 @@ from streams.bus import Bus
 from streams.buses import open_bus
 from streams.camera import Camera, ImageSent, Pace, PhaseEnded, PhaseStarted, replay
 from streams.ledger import Ledger
+from streams.ledger_rows import IN_WORK
 from streams.newest_first import BACKLOG_GROUP
 from streams.scenario import Scenario, plan
 from streams.settings import LineConfig, Settings
@@ -156,7 +157,9 @@ def settle(stage: Stage, line: str) -> None:
 def _at_rest(stage: Stage, line: str) -> bool:
     if any(stage.bus.lag(group, topics) for group, topics in _groups().items()):
         return False
-    if stage.ledger.requests(line, states=("open", "running")):
+    if stage.ledger.requests(
+        line, states=IN_WORK
+    ):  # a version on trial waits for images, which a line at rest has none of
         return False
     champion = stage.registry.pointers(line).champion
     servings = stage.ledger.servings(line)

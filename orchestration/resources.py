@@ -66,23 +66,20 @@ class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
         from detectors.extractors import ExtractorCache
         from orchestration.retrain import Retrain, Rooms
         from orchestration.workbench import Workbench
-        from streams.buses import open_bus
 
         row = self.ledger.request(request_id)
         if row is None:
             raise NotFound(f"no request {request_id!r} in the ledger; `driftline retrain --line L` files one")
         lines = self.in_force.lines
-        store = open_store(self.settings.store)
         rooms = Rooms(
             ledger=self.ledger,
-            registry=Registry(store),
+            registry=self.registry,
             bench=Workbench(
-                store,
+                open_store(self.settings.store),
                 ExtractorCache(
                     weights=weights_files(lines), folder=self.settings.home / "networks", device=device_of(lines)
                 ),
             ),
-            bus=open_bus(self.settings.bus),
             code_version=version("driftline"),
         )
         return Retrain(rooms, row, attempt, line_config(lines, row.request.line))

@@ -13,7 +13,7 @@ from detectors.artifact import Provenance
 from detectors.errors import ArtifactError, NotFound
 from detectors.manifest import FeatureSpec
 from detectors.model import Extractor, Model
-from detectors.registry import Pointers, Registry
+from detectors.registry import Registry
 from orchestration.evidence import Evidence
 from orchestration.gates import judge
 from orchestration.gathering import Contenders, Sources, gather
@@ -24,14 +24,12 @@ from orchestration.training import Drafts, fit_candidate, load, pack_candidate
 from orchestration.training_set import TrainingSet, choose_images, keep_snapshot, learnt_from
 from orchestration.windows import window_of
 from orchestration.workbench import RememberingExtractor, Workbench
-from streams.bus import Bus, publish
 from streams.causes import REFRESH, TRUSTED
 from streams.ledger import Ledger, RequestRow
-from streams.messages import ModelPromoted, RetrainRequest
+from streams.messages import RetrainRequest
 from streams.model_card import keep_card
 from streams.settings import LineConfig
-
-SOURCE = "/driftline/orchestration"
+from streams.succession import Introduced, introduce
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,6 @@ class Rooms:
     ledger: Ledger
     registry: Registry
     bench: Workbench
-    bus: Bus
     code_version: str
 
 
@@ -98,29 +95,12 @@ class Retrain:
         self._rooms.ledger.note_gate(self.request.request_id, found)
         return found
 
-    def publish(self) -> Pointers:
-        """Publish the candidate as a version, make it the champion, announce it and end the request. Each step repeats harmlessly."""
-        registry, line, request = self._rooms.registry, self.request.line, self.request
+    def publish(self) -> Introduced:
+        """Publish the candidate as a version, and put it into service, on trial or before a person. Each step repeats harmlessly."""
+        ledger, registry, line = self._rooms.ledger, self._rooms.registry, self.request.line
         version = registry.publish(line, self._drafts.candidate())
-        keep_card(self._rooms.bench.store, registry, line, version, ledger=self._rooms.ledger)
-        pointers = registry.promote(line, version)
-        promoted = ModelPromoted(
-            line=line,
-            version=version,
-            previous=pointers.previous,
-            sequence=pointers.sequence,
-            by="driftline",
-            why=request.cause,
-            at=time.time(),
-            request_id=request.request_id,
-        )
-        producer = self._rooms.bus.producer()
-        publish(producer, promoted, source=SOURCE, at=promoted.at)
-        producer.close()
-        self._rooms.ledger.end_request(
-            request.request_id, outcome="promoted", version=version, detail="all gates passed", at=time.time()
-        )
-        return pointers
+        keep_card(self._rooms.bench.store, registry, line, version, ledger=ledger)
+        return introduce(ledger, registry, self.request, version, self._config, at=time.time())
 
     def _extractors(self, spec: FeatureSpec, network: bytes | None) -> Extractor:
         """The run's own extractor where the specification is the same, so that images pass through the backbone once."""

@@ -18,9 +18,9 @@ from orchestration.finishing import finish_promoted
 from orchestration.resources import ATTEMPT_TAG, LINE_TAG, PID_TAG, REQUEST_TAG, Installation
 from orchestration.windows import unknown_in, window_of
 from streams.ledger import Ledger, RequestRow
+from streams.ledger_rows import IN_WORK
 
 ATTEMPTS = 3
-UNENDED = ("open", "running")
 
 retrain_job = dg.define_asset_job("retrain", selection=dg.AssetSelection.all(), executor_def=dg.in_process_executor)
 
@@ -75,7 +75,7 @@ def next_step(tried: Sequence[Tried], failed_gates: Sequence[str]) -> Launch | E
 @dg.sensor(job=retrain_job, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
 def requested_retrains(context: dg.SensorEvaluationContext, installation: Installation) -> Iterator[dg.RunRequest]:
     """Open requests become runs; requests whose runs failed are tried again or ended."""
-    for row in installation.ledger.requests(states=UNENDED):
+    for row in installation.ledger.requests(states=IN_WORK):
         try:
             attempt = _attempt_due(context.instance, installation, row)
         except Unavailable:

@@ -53,6 +53,8 @@ def score(settings: Settings, stop: threading.Event) -> None:
         deadline_ms=lambda line: in_force.of(line).deadline_ms,
         # What a scorer that does not read the backlog put there would lie until another one starts.
         newest_first=lambda line: aside and in_force.of(line).backlog == NEWEST_FIRST,
+        shadow_share=lambda line: in_force.of(line).shadow_share,
+        full_batch=SCORER_BATCH,
     )
     try:
         _work(settings, stop, handler, name="scorer", topics=("images",), batch=SCORER_BATCH, aside=aside)

@@ -12,7 +12,7 @@ import msgspec
 
 from detectors.errors import InvalidInput, NotFound
 from streams.cron import last_due
-from streams.ledger import AuditEntry, Ledger
+from streams.ledger import UNENDED, AuditEntry, Ledger
 from streams.messages import RetrainRequest
 from streams.retraining import digest_of_cause
 from streams.reviews import DEFECT, NORMAL, ReviewedPart
@@ -107,7 +107,7 @@ def file_request(ledger: Ledger, request: RetrainRequest, why: str) -> bool:
     """Put a request of the system's into the ledger, audited, and onto the bus; False where it was filed before or the line has an
     open one.
     """
-    if ledger.request(request.request_id) is not None or ledger.requests(request.line, states=("open", "running")):
+    if ledger.request(request.request_id) is not None or ledger.requests(request.line, states=UNENDED):
         return False
     entry = AuditEntry(request.requested_at, SYSTEM, SYSTEM_ROLE, "retrain", request.line, why)
     try:

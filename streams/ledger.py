@@ -28,6 +28,10 @@ from streams.ledger_past import (
 )
 from streams.ledger_points import flags_of, scored_parts
 from streams.ledger_rows import (
+    AWAITING,
+    IN_WORK,
+    SHADOWING,
+    UNENDED,
     AuditEntry,
     Counts,
     Flags,
@@ -58,13 +62,14 @@ from streams.ledger_training import (
     note_training_images,
     reviewed_parts,
     reviewed_since,
-    shadows_of,
     training_images,
     training_set_of,
     versions_learnt,
 )
+from streams.ledger_trials import flag_share, judged_since, shadows_of
 from streams.ledger_writing import insert_new, put_in_outbox, record_messages
 from streams.messages import (
+    Approval,
     Collected,
     DeadLetter,
     DriftIncident,
@@ -84,13 +89,12 @@ from streams.reviews import ReviewedPart
 from streams.topics import topic
 
 __all__ = [
-    "AuditEntry", "Counts", "Flags", "GateResult", "Hour", "ImageStory", "JudgedSpan", "LearntFrom", "Ledger", "LineSummary", "RequestRow",
-    "ScoredPart",
+    "UNENDED", "AuditEntry", "Counts", "Flags", "GateResult", "Hour", "ImageStory", "JudgedSpan", "LearntFrom", "Ledger", "LineSummary",
+    "RequestRow", "ScoredPart",
 ]  # fmt: skip
 
 OPEN = "open"
-UNENDED = (OPEN, "running")
-OUTCOMES = ("promoted", "refused", "awaiting_approval", "failed", "cancelled", "switched_back")
+OUTCOMES = ("promoted", "refused", AWAITING, "failed", "cancelled", "switched_back")
 HISTORY_PAGE = 500
 PLACES_PAGE = 2000
 
@@ -299,6 +303,10 @@ class Ledger:
         """What was in service since when, oldest first."""
         return self._events(ModelPromoted, line)
 
+    def approvals(self, line: str) -> list[Approval]:
+        """What people said of versions that waited for them, oldest first."""
+        return self._events(Approval, line)
+
     def servings(self, line: str) -> list[ModelServing]:
         """When a scorer took up a version, oldest first."""
         return self._events(ModelServing, line)
@@ -335,6 +343,16 @@ class Ledger:
         """What a version said of images beside the champion from `since` on, oldest first."""
         with self.transaction(writes=False) as connection:
             return shadows_of(connection, line, version, since=since)
+
+    def flag_share(self, line: str, version: int, *, before: float, images: int) -> float | None:
+        """The share of its latest `images` before a moment that a version flagged; None where it had judged none."""
+        with self.transaction(writes=False) as connection:
+            return flag_share(connection, line, version, before=before, images=images)
+
+    def judged_since(self, line: str, version: int, since: float) -> tuple[int, float | None]:
+        """How many images a version has judged after a moment, and when the last of them."""
+        with self.transaction(writes=False) as connection:
+            return judged_since(connection, line, version, since)
 
     def note_training_images(self, line: str, request_id: str, images: Iterable[LearntFrom]) -> None:
         """What became of each image of a request's training set; a repeated run's choice replaces the earlier one."""
@@ -395,7 +413,7 @@ class Ledger:
 
     def begin_request(self, request_id: str, *, run_id: str, attempt: int, at: float) -> bool:
         """Take a request for a run; False where it has ended or the same or a later attempt has it."""
-        free = REQUESTS.c.state.in_(UNENDED) & ((REQUESTS.c.attempt < attempt) | (REQUESTS.c.run_id == run_id))
+        free = REQUESTS.c.state.in_(IN_WORK) & ((REQUESTS.c.attempt < attempt) | (REQUESTS.c.run_id == run_id))
         change = update(REQUESTS).where(REQUESTS.c.request_id == request_id, free)
         with self.transaction() as connection:
             taken = connection.execute(
@@ -411,11 +429,19 @@ class Ledger:
                 update(REQUESTS).where(here, REQUESTS.c.detail.is_distinct_from(detail)).values(detail=detail)
             )
 
+    def begin_shadow(self, request_id: str, *, version: int, detail: str, at: float) -> bool:
+        """A request's version is published and scores beside the champion from now on; False where the request has come further."""
+        change = update(REQUESTS).where(REQUESTS.c.request_id == request_id, REQUESTS.c.state.in_(IN_WORK))
+        with self.transaction() as connection:
+            begun = connection.execute(change.values(state=SHADOWING, version=version, detail=detail, started_at=at))
+            return begun.rowcount == 1
+
     def end_request(self, request_id: str, *, outcome: str, version: int | None, detail: str, at: float) -> bool:
-        """End a request; the first end stands, and False says that there was one."""
+        """End a request; the first end stands, and False says that there was one. To await approval is none."""
         if outcome not in OUTCOMES:
             raise InvalidInput(f"outcome {outcome!r}; there are {', '.join(OUTCOMES)}")
-        change = update(REQUESTS).where(REQUESTS.c.request_id == request_id, REQUESTS.c.state.in_(UNENDED))
+        before = UNENDED if outcome == AWAITING else (*UNENDED, AWAITING)
+        change = update(REQUESTS).where(REQUESTS.c.request_id == request_id, REQUESTS.c.state.in_(before))
         with self.transaction() as connection:
             ended = connection.execute(change.values(state=outcome, version=version, detail=detail, ended_at=at))
             return ended.rowcount == 1

@@ -1,6 +1,7 @@
 """What the ledger answers with, beside the wire types themselves."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from streams.messages import (
     Collected,
@@ -12,6 +13,13 @@ from streams.messages import (
     Review,
     Verdict,
 )
+
+SHADOWING: Final = "shadowing"
+AWAITING: Final = "awaiting_approval"
+IN_WORK = ("open", "running")
+"""States of a request that Dagster has to carry out."""
+UNENDED = (*IN_WORK, SHADOWING)
+"""States in which a line may have no other request."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,10 @@ class ImageStory:
 
 @dataclass(frozen=True)
 class RequestRow:
-    """A request and how far it is. `state`: open, running, or its outcome; times are seconds since the epoch."""
+    """A request and how far it is. `state`: open, running, shadowing, or its outcome; times are seconds since the epoch.
+
+    `started_at`: since when it is running or shadowing; `ended_at` of one that awaits approval: since when.
+    """
 
     request: RetrainRequest
     state: str

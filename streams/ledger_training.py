@@ -1,13 +1,13 @@
-"""What models learnt from, and what people and challengers said of it: the ledger's part in training and trial."""
+"""What models learnt from, and what people said of it: the ledger's part in training."""
 
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from streams.ledger_rows import LearntFrom
-from streams.ledger_tables import EVENTS, REQUESTS, SHADOWS, TRAINING_IMAGES, VERDICTS
+from streams.ledger_tables import EVENTS, REQUESTS, TRAINING_IMAGES, VERDICTS
 from streams.ledger_writing import insert_new
-from streams.messages import Review, ShadowVerdict, Verdict, decode
+from streams.messages import Review, Verdict, decode
 from streams.reviews import ReviewedPart, standing
 
 
@@ -37,13 +37,6 @@ def reviewed_since(connection: Connection, line: str, since: float) -> int:
             images.where(EVENTS.c.kind == Review.topic, EVENTS.c.line == line, EVENTS.c.at > since)
         ).scalar_one()
     )
-
-
-def shadows_of(connection: Connection, line: str, version: int, *, since: float) -> list[ShadowVerdict]:
-    """What a version said of images beside the champion from `since` on, oldest first."""
-    query = select(SHADOWS.c.body).where(SHADOWS.c.line == line, SHADOWS.c.version == version)
-    query = query.where(SHADOWS.c.judged_at >= since).order_by(SHADOWS.c.judged_at, SHADOWS.c.image_id)
-    return [decode(body, ShadowVerdict) for body in connection.execute(query).scalars()]
 
 
 def note_training_images(connection: Connection, line: str, request_id: str, images: Iterable[LearntFrom]) -> None:

@@ -33,6 +33,7 @@ from streams.drift import LineMonitor
 from streams.epochs import BEGINNING, Place, begins_epoch
 from streams.incidents import EXPECTED, IGNORED, OPENED, Incident, ending
 from streams.ledger import Ledger
+from streams.ledger_rows import AWAITING
 from streams.messages import (
     Collected,
     DriftIncident,
@@ -73,7 +74,6 @@ from streams.worker import Effects
 TOPICS = (Verdict.topic, Collected.topic, ModelPromoted.topic)
 REMEMBERED = 4096
 PAGE = 2048
-AWAITING = "awaiting_approval"
 
 References = Callable[[str, int], DriftReference | None]
 Calibrations = Callable[[str, int], msgspec.Raw]
@@ -167,7 +167,7 @@ class _Watch:
         """Whether a verdict of `version` means that the line has a new model (and is not a straggler from before a
         rollback).
         """
-        return self.state.version is None or (version > self.state.version and version != self.left)
+        return version != self.left and (self.state.version is None or version > self.state.version)
 
 
 class WatchHandler:
@@ -231,7 +231,7 @@ class WatchHandler:
         raise InvalidInput(f"topic {record.topic!r} is not watched; the watcher reads {', '.join(TOPICS)}")
 
     def _verdict(self, verdict: Verdict) -> tuple[Message, ...]:
-        watch = self._watches.get(verdict.line, _Watch())
+        watch = self._watches.get(verdict.line) or self._met(verdict.line)
         if verdict.image_id in watch.said:
             return watch.said[verdict.image_id]
         if watch.follows(verdict.version):
@@ -245,6 +245,11 @@ class WatchHandler:
             watch.remember(verdict.image_id, watch.untold + watch.said.get(verdict.image_id, ()))
             watch.untold = ()
         return watch.said.get(verdict.image_id, ())
+
+    def _met(self, line: str) -> _Watch:
+        """A watch of a line that is met for the first time; a version that was taken back may have left stragglers."""
+        last = next(reversed(self._recorded.promotions(line)), None)
+        return _Watch(left=last.previous if last is not None and last.rolled_back else None)
 
     def _promoted(self, promoted: ModelPromoted) -> tuple[Message, ...]:
         watch = self._watches.get(promoted.line, _Watch())
@@ -279,7 +284,7 @@ class WatchHandler:
             state=state,
             monitor=self._new_monitor(line, event.version),
             said=before.said.copy(),
-            left=before.state.version,
+            left=before.left if before.state.version is None else before.state.version,
             sequence=before.sequence,
             untold=before.untold + news,
         )

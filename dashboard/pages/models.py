@@ -10,6 +10,7 @@ from dashboard.frame import show
 from dashboard.operating_point import threshold_controls
 from dashboard.queries import Colour
 from dashboard.sources import person, sources, thumbnail, viewer_zone
+from dashboard.trial_view import trial
 from dashboard.version_story import affected_warning, lineage_controls
 from dashboard.versions import VersionCard, VersionShelf, shelf
 from dashboard.words import clock, figure, plain, share, short
@@ -17,8 +18,12 @@ from detectors.errors import DriftlineError
 from detectors.manifest import Manifest
 from streams.actions import promote, rollback
 
-MARK_COLOURS: dict[str, Colour] = {"champion": "green", "challenger": "blue", "previous": "gray"}
-MARK_SYMBOLS = {"champion": "military_tech", "challenger": "compare_arrows", "previous": "history"}
+MARK_COLOURS: dict[str, Colour] = {
+    "champion": "green", "challenger": "blue", "previous": "gray", "rolled back": "red",
+}  # fmt: skip
+MARK_SYMBOLS = {
+    "champion": "military_tech", "challenger": "compare_arrows", "previous": "history", "rolled back": "undo",
+}  # fmt: skip
 INTRUDERS_SHOWN = 6
 _FEEDBACK = "models feedback"
 
@@ -60,6 +65,7 @@ def _version(line: str, card: VersionCard, versions: VersionShelf) -> None:
             st.error(f"Its manifest cannot be read: {plain(short(card.fault, 400))}", icon=":material/broken_image:")
         else:
             affected_warning(card)
+            trial(line, card.number, _tell)
             _figures(card, card.manifest)
             _gates(card)
             threshold_controls(line, card)
@@ -177,6 +183,10 @@ def _change(line: str, promoted: int | None, why: str) -> None:
         st.session_state[_FEEDBACK] = (False, f"Nothing was changed: {error}")
         return
     st.session_state[_FEEDBACK] = (True, f"Version {done.version} is the champion now; scorers follow within seconds.")
+
+
+def _tell(good: bool, words: str) -> None:
+    st.session_state[_FEEDBACK] = (good, words)
 
 
 def _feedback() -> None:

@@ -22,6 +22,7 @@ PAGES = ("pages/lines.py", "pages/live.py", "pages/drift.py", "pages/review.py",
 ANSWERED = pytest.mark.skipif(
     not hasattr(actions, "answer_incident"), reason="streams.actions.answer_incident is not merged yet"
 )
+ANA = actions.Actor("ana", "engineer")
 MARKUP = "<b>lot</b> **7** :red[x] $a$"
 
 
@@ -389,6 +390,50 @@ class TestModels:
         app.text_input(key=f"why {LINE} 1").input("new lamps are gone")
         app.button(key=f"do {LINE} 1").click().run()
         assert here.registry.pointers(LINE).champion == 1
+
+    def test_a_version_on_trial_shows_where_it_disagrees_and_is_approved(self, here: Installation) -> None:
+        given.try_out(here, now=time.time())
+        app = opened("pages/models.py", line=LINE)
+        said = words(app).replace("\\", "")
+        assert "Waits for a person" in said
+        assert "images both scored: 40" in said
+        assert "they disagree on: 3" in said
+        assert "version 3 flags it, version 2 does not; challenger 3 (limit 2), champion 1" in said
+        assert "version 2 flags it, version 3 does not; challenger 1 (limit 2), champion 3" in said
+        assert len(app.get("image")) == 6, "each with its heatmap"
+        app.button(key=f"do Approve {LINE} 3").click().run()
+        assert "give a reason" in words(app)
+        app.text_input(key=f"why Approve {LINE} 3").input("looks good")
+        app.button(key=f"do Approve {LINE} 3").click().run()
+        assert "Version 3 is the champion now" in words(app)
+        assert here.registry.pointers(LINE).champion == 3
+        assert [row.state for row in here.ledger.requests(LINE)][-1] == "promoted"
+
+    def test_a_version_on_trial_is_rejected(self, here: Installation) -> None:
+        given.try_out(here, now=time.time())
+        app = opened("pages/models.py", line=LINE)
+        app.text_input(key=f"why Reject {LINE} 3").input(MARKUP)
+        app.button(key=f"do Reject {LINE} 3").click().run()
+        assert here.registry.pointers(LINE).challenger is None
+        assert here.ledger.requests(LINE)[-1].detail == f"rejected by {here.ledger.audit()[0].who}: {MARKUP}"
+        assert "Waits for a person" not in words(app)
+
+    def test_four_eyes_are_said(self, here: Installation, tmp_path: Path) -> None:
+        (tmp_path / "driftline.toml").write_text(f'[lines."{LINE}"]\nfour_eyes = true\n')
+        given.try_out(here, now=time.time())
+        app = opened("pages/models.py", line=LINE)
+        app.text_input(key=f"why Approve {LINE} 3").input("looks good")
+        app.button(key=f"do Approve {LINE} 3").click().run()
+        said = words(app).replace("\\", "")
+        assert "another person has to approve it too" in said
+        assert "looks good" in said
+        assert here.registry.pointers(LINE).champion == 2
+
+    def test_a_version_that_was_taken_back_is_marked(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        actions.rollback(here.ledger, ANA, here.registry, line=LINE, why="worse", at=time.time())
+        assert "rolled back" in words(opened("pages/models.py", line=LINE))
+        assert "taken back by ana" in words(opened("pages/live.py", line=LINE)).replace("\\", "")
 
     def test_a_broken_manifest_is_said(self, here: Installation, tmp_path: Path) -> None:
         given.tell_the_story(here, now=time.time())

@@ -12,7 +12,6 @@ from detectors.store import FolderStore
 from orchestration.retrain import Retrain, Rooms
 from orchestration.workbench import Workbench
 from streams.ledger import Ledger
-from streams.local import LocalBus
 from streams.messages import RetrainRequest, Review, Verdict
 from streams.rendered import RenderedLine
 from streams.scoring import signals_of
@@ -37,7 +36,7 @@ class RetrainedLine:
         self.registry = Registry(self.store)
         self.extractors = ExtractorCache()
         bench = Workbench(self.store, self.extractors)
-        self.rooms = Rooms(self.ledger, self.registry, bench, LocalBus(self.folder / "bus.sqlite"), code_version="1")
+        self.rooms = Rooms(self.ledger, self.registry, bench, code_version="1")
 
     def send(self, image_id: str, image: Image) -> str:
         """Put an image into the store; its key."""

@@ -104,7 +104,8 @@ def test_every_command_has_json_and_ends_its_help_with_an_example() -> None:
 def test_the_contracts_commands_are_all_there() -> None:
     contract = {
         "demo", "up", "replay", "camera watch", "camera send", "score", "watch", "record", "retrain", "train", "blind", "evaluate",
-        "predict", "models list", "models show", "models promote", "models rollback", "models verify", "drift backtest", "users add",
+        "predict", "models list", "models show", "models promote", "models approve", "models reject",
+        "models rollback", "models verify", "drift backtest", "users add",
         "dead-letters list", "dead-letters show", "dead-letters redrive", "doctor",
     }  # fmt: skip
     beside = {"sweep", "requests list", "requests cancel", "lineage", "models threshold"}

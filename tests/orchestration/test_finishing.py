@@ -18,7 +18,6 @@ from orchestration.resources import ATTEMPT_TAG, REQUEST_TAG, Installation
 from orchestration.retrain import Retrain, Rooms
 from orchestration.sensors import requested_retrains
 from orchestration.workbench import Workbench
-from streams.buses import open_bus
 from streams.ledger import Ledger
 from streams.messages import RetrainRequest
 from streams.settings import LineConfig
@@ -65,8 +64,7 @@ def opened(home: Path, extractors: ExtractorCache, number: int, *, store: Object
     ledger, own = ledger_of(home), FolderStore(home / "objects")
     row = ledger.request(REQUEST.request_id)
     assert row is not None
-    bus = open_bus(f"sqlite:///{home / 'bus.sqlite'}")
-    rooms = Rooms(ledger, Registry(store or own), Workbench(own, extractors), bus, "0.1.0")
+    rooms = Rooms(ledger, Registry(store or own), Workbench(own, extractors), "0.1.0")
     return Retrain(rooms, row, number, CONFIG)
 
 

@@ -15,8 +15,10 @@ from streams.actions import (
     Actor,
     NotAllowed,
     answer_incident,
+    approve,
     cancel_request,
     promote,
+    reject,
     request_retrain,
     review,
     rollback,
@@ -28,7 +30,7 @@ from streams.messages import IncidentAnswer, RetrainRequest, Review
 from streams.operating_points import DAY_S
 from streams.settings import LineConfig
 from tests.detectors.artefacts import artefact
-from tests.streams.test_ledger import incident, verdict
+from tests.streams.test_ledger import incident, request, verdict
 
 LINE = "tiles"
 REQUEST = RetrainRequest(
@@ -62,6 +64,13 @@ def give_up(ledger: Ledger, actor: Actor) -> None:
     cancel_request(ledger, actor, line=LINE, request_id=REQUEST.request_id, why="stopped", at=1.0)
 
 
+def tried(ledger: Ledger) -> Ledger:
+    """Version 2 waits for a person."""
+    ledger.record([request()])
+    ledger.end_request("r1", outcome="awaiting_approval", version=2, detail="", at=1.0)
+    return ledger
+
+
 ACTIONS: dict[str, tuple[str, Callable[[Ledger, Registry, Actor], object]]] = {
     "review": (
         "reviewer",
@@ -80,6 +89,18 @@ ACTIONS: dict[str, tuple[str, Callable[[Ledger, Registry, Actor], object]]] = {
     "promote": (
         "engineer",
         lambda ledger, registry, actor: promote(ledger, actor, registry, line=LINE, version=2, why="better", at=1.0),
+    ),
+    "approve": (
+        "engineer",
+        lambda ledger, registry, actor: approve(
+            tried(ledger), actor, registry, line=LINE, version=2, why="ok", config=LineConfig(four_eyes=True), at=1.0
+        ),
+    ),
+    "reject": (
+        "engineer",
+        lambda ledger, registry, actor: reject(
+            tried(ledger), actor, registry, line=LINE, version=2, why="misses scratches", at=1.0
+        ),
     ),
     "rollback": (
         "engineer",
