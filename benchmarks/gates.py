@@ -23,7 +23,7 @@ from orchestration.evidence import Evidence, Golden
 from orchestration.gate_calibration import reference_holds, threshold_holds
 from orchestration.gate_champion import agrees_where_nothing_changed
 from orchestration.gate_defects import finds_drawn_defects, finds_known_defects
-from orchestration.training import RememberingExtractor
+from orchestration.workbench import RememberingExtractor
 
 WINDOW, HELD_OUT, BAD = 60, 9, 24
 REVIEWED_DEFECTS, REVIEWED_NORMALS = 15, 12
