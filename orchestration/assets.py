@@ -2,12 +2,14 @@
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import dagster as dg
 
 from detectors.errors import InvalidInput
 from orchestration.lineage import version_metadata
-from orchestration.resources import ATTEMPT_TAG, LINE_TAG, PID_TAG, REQUEST_TAG, Installation
+from orchestration.resources import ATTEMPT_TAG, PID_TAG, REQUEST_TAG, Installation
 
 GROUP = "retraining"
 
@@ -20,11 +22,8 @@ def training_set(context: dg.AssetExecutionContext, installation: Installation) 
     request_id, attempt = run.tags[REQUEST_TAG], int(run.tags[ATTEMPT_TAG])
     if not installation.ledger.begin_request(request_id, run_id=run.run_id, attempt=attempt, at=time.time()):
         raise dg.Failure(f"request {request_id} has ended or is carried out by another run", allow_retries=False)
-    try:
+    with _ending_what_cannot_be(installation, request_id):
         chosen = installation.retrain(run).choose()
-    except InvalidInput as error:
-        installation.ledger.end_request(request_id, outcome="failed", version=None, detail=str(error), at=time.time())
-        raise dg.Failure(str(error), allow_retries=False) from error
     return dg.MaterializeResult(
         metadata={
             "line": chosen.line,
@@ -35,11 +34,22 @@ def training_set(context: dg.AssetExecutionContext, installation: Installation) 
     )
 
 
+@contextmanager
+def _ending_what_cannot_be(installation: Installation, request_id: str) -> Iterator[None]:
+    """A request that no further attempt could meet ends with the reason; the run fails."""
+    try:
+        yield
+    except InvalidInput as error:
+        installation.ledger.end_request(request_id, outcome="failed", version=None, detail=str(error), at=time.time())
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
 @dg.asset(group_name=GROUP, deps=[training_set])
 def candidate(context: dg.AssetExecutionContext, installation: Installation) -> dg.MaterializeResult[None]:
     """A fitted model that the gates have yet to judge."""
     start = time.monotonic()
-    model = installation.retrain(context.run).fit()
+    with _ending_what_cannot_be(installation, context.run.tags[REQUEST_TAG]):
+        model = installation.retrain(context.run).fit()
     return dg.MaterializeResult(
         metadata={
             "detector": model.detector.name,
@@ -53,8 +63,9 @@ def candidate(context: dg.AssetExecutionContext, installation: Installation) -> 
 @dg.asset(group_name=GROUP, deps=[candidate])
 def published_version(context: dg.AssetExecutionContext, installation: Installation) -> dg.MaterializeResult[None]:
     """The candidate as an immutable version of the line, now its champion. Only reached when every gate has passed."""
-    pointers = installation.retrain(context.run).publish()
-    line, version = context.run.tags[LINE_TAG], pointers.champion or 0
+    retrain = installation.retrain(context.run)
+    pointers = retrain.publish()
+    line, version = retrain.request.line, pointers.champion or 0
     return dg.MaterializeResult(
         metadata={
             "version": dg.MetadataValue.int(version),

@@ -1,12 +1,12 @@
 """Which of the four detectors a line gets that asks for `auto`: the one that the gate finds best on the images held out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from detectors.errors import InvalidInput
-from detectors.images import Image
 from detectors.model import BLIND, Model
-from orchestration.gates import Evidence, finds_drawn_defects
+from orchestration.evidence import Evidence, Images
+from orchestration.gate_defects import finds_drawn_defects
 from streams.causes import TRUSTED
 from streams.settings import LineConfig
 
@@ -31,7 +31,7 @@ def detectors_for(config: LineConfig, mode: str) -> tuple[str, ...]:
     return tuple(each for each in wanted if each not in BLIND) or (OF_TRUSTED,)
 
 
-def best_of(names: Iterable[str], fit: Callable[[str], Model], held_out: Callable[[], Sequence[Image]]) -> Model:
+def best_of(names: Iterable[str], fit: Callable[[str], Model], held_out: Callable[[], Images]) -> Model:
     """The model that finds drawn defects best (`finds_drawn_defects`), with notes that say what each found; a single one is not judged.
 
     A detector that cannot be fitted (its memory, say) is noted and passed over. Raises InvalidInput where none can be.

@@ -56,10 +56,10 @@ class Stage:
 
 
 def line_of(scenario: Scenario) -> LineConfig:
-    """How the scenario's line is run: the defaults, the scenario's model options, and a cold start after its first phase."""
+    """How the scenario's line is run: the defaults, a cold start after its first phase, the scenario's model options and its `config`."""
     options = {name: value for name, value in msgspec.structs.asdict(scenario.model).items() if value is not None}
     known = {name: value for name, value in options.items() if name in LineConfig.__struct_fields__}
-    return LineConfig(cold_start_images=scenario.phases[0].images, **known)
+    return msgspec.convert({"cold_start_images": scenario.phases[0].images, **known, **scenario.config}, LineConfig)
 
 
 def write_line(settings: Settings, line: str, config: LineConfig) -> None:

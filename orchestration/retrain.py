@@ -4,27 +4,29 @@ Heavy (imports the detectors and through them torch): only the run itself import
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+
+import msgspec
 
 from detectors.artifact import Provenance
 from detectors.errors import ArtifactError, NotFound
-from detectors.images import Image
 from detectors.manifest import FeatureSpec
 from detectors.model import Extractor, Model
 from detectors.registry import Pointers, Registry
-from orchestration.gates import Evidence
+from orchestration.evidence import Evidence
+from orchestration.gates import judge
+from orchestration.gathering import Contenders, Sources, gather
+from orchestration.judgement import Judgement
 from orchestration.material import Material, learnt_by_champion, material_of, trusted_folder
+from orchestration.second_look import Clock
 from orchestration.training import Drafts, fit_candidate, load, pack_candidate
 from orchestration.training_set import TrainingSet, choose_images, keep_snapshot, learnt_from
 from orchestration.windows import window_of
 from orchestration.workbench import RememberingExtractor, Workbench
 from streams.bus import Bus, publish
 from streams.causes import REFRESH, TRUSTED
-from streams.classifying import SURGE
-from streams.incidents import EXPECTED, IGNORED
-from streams.ledger import GateResult, Ledger, RequestRow
+from streams.ledger import Ledger, RequestRow
 from streams.messages import ModelPromoted, RetrainRequest
 from streams.model_card import keep_card
 from streams.settings import LineConfig
@@ -87,18 +89,14 @@ class Retrain:
     @cached_property
     def evidence(self) -> Evidence:
         """What the gates judge."""
-        files = self._drafts.candidate()
-        return Evidence(
-            candidate=load(files, self._extractors),
-            champion=self._champion(),
-            held_out=self._held_out(),
-            files=files,
-            beside=open_beside(self._rooms.ledger, self.request),
-        )
+        sources = Sources(self._rooms.ledger, self._rooms.bench.store, Clock())
+        return gather(sources, self.request, self._drafts.training_set(), self._contenders())
 
-    def note(self, gate: GateResult) -> None:
-        """Write a gate's result down."""
-        self._rooms.ledger.note_gate(self.request.request_id, gate)
+    def judge(self, gate: str) -> Judgement:
+        """What a gate finds, written down; one that cannot be evaluated fails."""
+        found = judge(gate, lambda: self.evidence)
+        self._rooms.ledger.note_gate(self.request.request_id, found)
+        return found
 
     def publish(self) -> Pointers:
         """Publish the candidate as a version, make it the champion, announce it and end the request. Each step repeats harmlessly."""
@@ -128,17 +126,21 @@ class Retrain:
         """The run's own extractor where the specification is the same, so that images pass through the backbone once."""
         return self.extractor if spec == self.extractor.spec else self._rooms.bench.extractors(spec, network)
 
-    def _champion(self) -> Model | None:
-        champion = self._rooms.registry.pointers(self.request.line).champion
-        if champion is None:
-            return None
+    def _contenders(self) -> Contenders:
+        """Candidate and champion, the champion with the threshold that is in force. One that cannot be loaded may be replaced."""
+        files, registry, line = self._drafts.candidate(), self._rooms.registry, self.request.line
+        contenders = Contenders(load(files, self._extractors), files)
+        version = registry.pointers(line).champion
+        if version is None:
+            return contenders
         try:
-            return load(self._rooms.registry.files(self.request.line, champion), self._extractors)
-        except (ArtifactError, NotFound):
-            return None
-
-    def _held_out(self) -> Sequence[Image]:
-        return self._rooms.bench.images(self._drafts.training_set().held_out)
+            theirs = registry.files(line, version)
+            champion = load(theirs, self._extractors)
+            in_force = registry.operating_point(line, version).threshold
+        except (ArtifactError, NotFound) as error:
+            return replace(contenders, without_champion=f"the champion cannot be loaded ({error})")
+        threshold = msgspec.structs.replace(champion.threshold, value=in_force)
+        return replace(contenders, champion=replace(champion, threshold=threshold), champion_files=theirs)
 
     def _provenance(self, training_set: TrainingSet) -> Provenance:
         return Provenance(
@@ -152,16 +154,3 @@ class Retrain:
             snapshot=keep_snapshot(self._rooms.bench.store, training_set),
             metrics={"held_out": float(len(training_set.held_out)), "left_out": float(len(training_set.left_out))},
         )
-
-
-def open_beside(ledger: Ledger, request: RetrainRequest) -> tuple[str, ...]:
-    """Open surges of defects, where a line asked by itself and nobody called its drift expected: only a surge shows so late that its bad
-    parts may be among the images of the request; while a camera shows nothing, no line asks.
-    """
-    if request.incident_id is None:
-        return ()
-    said = [each.says for each in ledger.answers(request.incident_id) if each.says in (EXPECTED, IGNORED)]
-    if said[-1:] == [EXPECTED]:
-        return ()
-    open_kinds = {each.kind for each in ledger.incidents(request.line, open_only=True)}
-    return (SURGE,) if SURGE in open_kinds else ()

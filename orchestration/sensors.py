@@ -16,7 +16,7 @@ from detectors.errors import DriftlineError, Unavailable
 from orchestration.asking import ask
 from orchestration.finishing import finish_promoted
 from orchestration.resources import ATTEMPT_TAG, LINE_TAG, PID_TAG, REQUEST_TAG, Installation
-from orchestration.windows import window_of
+from orchestration.windows import unknown_in, window_of
 from streams.ledger import Ledger, RequestRow
 
 ATTEMPTS = 3
@@ -102,6 +102,9 @@ def _attempt_due(instance: dg.DagsterInstance, installation: Installation, row: 
     step = next_step(runs, _failed_gates(ledger, row))
     if step is None or (runs and finish_promoted(ledger, installation.registry, request, at=time.time())):
         return None
+    impossible = unknown_in(ledger, installation.registry, request)
+    if impossible is not None:
+        step = End("failed", impossible)
     if isinstance(step, Launch):
         return step.attempt if _has_its_images(ledger, row) else None
     ledger.end_request(request.request_id, outcome=step.outcome, version=None, detail=step.detail, at=time.time())

@@ -36,7 +36,8 @@ def fit_candidate(training_set: TrainingSet, bench: Workbench, extractor: Extrac
         )
 
     detectors = detectors_for(config, training_set.mode)
-    return best_of(detectors, fit, lambda: bench.images(training_set.held_out))
+    keys = training_set.held_out
+    return best_of(detectors, fit, lambda: dict(zip(keys, bench.images(keys), strict=True)))
 
 
 class Drafts:

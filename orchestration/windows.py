@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from detectors.registry import Registry
 from orchestration.moments import utc
 from streams.causes import LEAST_IMAGES, TRUSTED, WANTED_IMAGES
 from streams.incidents import CLOSED
@@ -84,6 +85,18 @@ def window_of(ledger: Ledger, request: RetrainRequest) -> Window:
     found = cut(seen, _troubles(ledger, openings), wanted=wanted)
     lacks = 0 if request.mode == TRUSTED else max(0, LEAST_IMAGES - len(found.keys))
     return Window(found.keys, found.left_out, changed_at, lacks)
+
+
+def unknown_in(ledger: Ledger, registry: Registry, request: RetrainRequest) -> str | None:
+    """What a request names that there is not, a line or a version, with the cure; None where there is all of it."""
+    line, parent = request.line, request.parent_version
+    if parent is not None and parent not in registry.versions(line):
+        return f"line {line!r} has no version {parent}; ask again, the request then follows on the version in service"
+    if request.image_keys or parent is not None or ledger.verdicts(line, limit=1) or ledger.pending_images(line):
+        return None
+    return (
+        f"no image and no model of a line {line!r} is known; send some with `driftline camera send FILES --line {line}`"
+    )
 
 
 def cut(newest_first: Iterable[Seen], troubles: Sequence[Trouble], *, wanted: int) -> Window:

@@ -7,9 +7,9 @@ and seed give the same plan on every machine.
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -44,7 +44,9 @@ class Phase:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A scenario, variables expanded and globs resolved. `rate`: images per second, 0: as fast as they are scored."""
+    """A scenario, variables expanded and globs resolved. `rate`: images per second, 0: as fast as they are scored; `config`: how the line
+    is run where that is not the default.
+    """
 
     name: str
     line: str
@@ -55,6 +57,7 @@ class Scenario:
     trusted: tuple[Path, ...]
     model: ModelOptions
     phases: tuple[Phase, ...]
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ def parse_scenario(text: str, *, path: Path, environ: Mapping[str, str]) -> Scen
             trusted=_trusted(file, pools),
             model=_expand_weights(file.model, environ),
             phases=phases,
+            config=file.config,
         )
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"{path}: not TOML: {error}; mend that place") from error

@@ -2,12 +2,12 @@
 
 import math
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from detectors.errors import InvalidInput
-from streams.settings import nearest_name
+from streams.settings import LineConfig, nearest_name
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
@@ -55,7 +55,7 @@ class PhaseTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file as written."""
+    """The whole file as written. `config`: how the line is run, keys of `LineConfig`."""
 
     phase: Annotated[tuple[PhaseTable, ...], msgspec.Meta(min_length=1)]
     line: str | None = None
@@ -66,12 +66,18 @@ class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     start: Literal["blind", "trusted"] = "blind"
     trusted: TrustedTable | None = None
     model: ModelOptions = ModelOptions()
+    config: dict[str, Any] = {}
+
+
+class _Configured(msgspec.Struct, frozen=True):
+    config: LineConfig
 
 
 def read_file(document: dict[str, object]) -> ScenarioFile:
     """The typed file of a TOML document; raises InvalidInput for an unknown key (with the nearest) or a wrong value."""
     _check_keys(document)
     try:
+        msgspec.convert({"config": document.get("config", {})}, _Configured)
         return msgspec.convert(document, ScenarioFile)
     except msgspec.ValidationError as error:
         text, _, place = str(error).partition(" - at `$")
@@ -85,6 +91,7 @@ def _check_keys(document: dict[str, object]) -> None:
     _check_table(document, ScenarioFile, "the scenario")
     _check_table(document.get("trusted"), TrustedTable, "[trusted]")
     _check_table(document.get("model"), ModelOptions, "[model]")
+    _check_table(document.get("config"), LineConfig, "[config]")
     phases = document.get("phase")
     for number, phase in enumerate(phases if isinstance(phases, list) else []):
         _check_table(phase, PhaseTable, f"[[phase]] number {number + 1}")

@@ -13,6 +13,7 @@ from detectors.images import encode_png
 from detectors.objects import ObjectStore
 from detectors.registry import Registry
 from detectors.store import FolderStore
+from orchestration.assets import candidate
 from orchestration.resources import ATTEMPT_TAG, REQUEST_TAG, Installation
 from orchestration.retrain import Retrain, Rooms
 from orchestration.sensors import requested_retrains
@@ -174,3 +175,18 @@ def test_one_that_was_cancelled_before_leaves_the_line_as_it_was(installation: I
 def test_one_that_died_before_is_tried_again(installation: Installation) -> None:
     (launched,) = look(installation, dg.DagsterRunStatus.FAILURE)
     assert launched.run_key == "r:2"
+
+
+def test_a_fit_that_cannot_be_ends_the_request_with_the_reason_at_the_first_attempt(
+    installation: Installation, home: Path
+) -> None:
+    (home / "driftline.toml").write_text(f"[lines.{LINE}]\nimage_size = 64\nmemory = 1\n")
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = dg.materialize(
+            [candidate], instance=instance, resources={"installation": installation}, raise_on_error=False,
+            tags={REQUEST_TAG: "r", ATTEMPT_TAG: "1"},
+        )  # fmt: skip
+    assert not run.success
+    (row,) = installation.ledger.requests(LINE)
+    assert row.state == "failed"
+    assert (row.detail or "").startswith("memory of 1 bytes, this fit needs at least")

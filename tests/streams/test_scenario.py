@@ -304,3 +304,12 @@ def test_the_main_scenario_is_as_the_issue_says() -> None:
     assert {image.perturbation.is_identity for image in images if image.phase != "steady"} == {True}
     step = [image.index for image in images if image.phase == "step" and image.bad]
     assert max(step) - min(step) > 75
+
+
+def test_how_the_line_is_run_is_said_in_config_and_misspelt_keys_name_the_nearest(folder: Path) -> None:
+    text = EVERY_KEY + "\n[config]\ncooldown_s = 5\nretrain_mode = 'refresh'\n"
+    assert dict(_load(folder, text).config) == {"cooldown_s": 5, "retrain_mode": "refresh"}
+    with pytest.raises(InvalidInput, match=r"unknown key 'cooldwn_s' in \[config\]; did you mean 'cooldown_s'"):
+        _load(folder, text.replace("cooldown_s", "cooldwn_s"))
+    with pytest.raises(InvalidInput, match=r"config.retrain_mode = 'fresh'"):
+        _load(folder, text.replace("'refresh'", "'fresh'"))
