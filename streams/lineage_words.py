@@ -35,7 +35,7 @@ def birth_words(story: VersionStory) -> list[str]:
 def since_words(story: VersionStory) -> list[str]:
     """What became of the version since: promotions, thresholds, training images that people call defects now."""
     promotions = [
-        f"in service from {utc(each.at)} by {each.by} ({each.why}), before it {each.previous or 'none'}"
+        f"in service from {utc(each.at)} by {each.by}{f' ({each.why})' if each.why else ''}, before it {each.previous or 'none'}"
         for each in sorted(story.promotions, key=lambda each: each.sequence)
     ]
     thresholds = [point_words(point) for point in story.operating_points]

@@ -102,8 +102,8 @@ def suggest(parts: Sequence[ScoredPart], in_force: float) -> Suggestion:
     """The threshold that costs least on the reviewed parts of a version, where that is less than what the one in force costs.
 
     A missed defect costs as much as ten flagged normals, so a single defect that no threshold tells from the normals does not drag
-    the threshold down to where everything is flagged. Of thresholds that cost the same, the one that misses fewest defects, then
-    the one farthest from any score.
+    the threshold down to where everything is flagged. Of thresholds that cost the same, the one that misses fewest defects; it lies
+    midway between the scores on either side.
     """
     now = found(parts, in_force)
     if min(now.defects, now.normals) < LEAST_REVIEWED:
@@ -113,7 +113,7 @@ def suggest(parts: Sequence[ScoredPart], in_force: float) -> Suggestion:
             f"{LEAST_REVIEWED} of each are needed; review more, unflagged ones too",
         )
     gaps = _gaps(sorted({part.score for part in parts if part.says in (DEFECT, NORMAL)}))
-    low, high = min(gaps, key=lambda gap: _rank(found(parts, gap[0]), gap))
+    low, high = min(gaps, key=lambda gap: _rank(found(parts, gap[0])))
     best = found(parts, low)
     if best.cost >= now.cost:
         return Suggestion(None, f"the threshold in force does as well as any on the reviewed parts: it {now}")
@@ -127,8 +127,8 @@ def _gaps(scores: Sequence[float]) -> list[tuple[float, float]]:
     return list(pairwise([max(0.0, scores[0] - span), *scores, scores[-1] + span]))
 
 
-def _rank(result: Found, gap: tuple[float, float]) -> tuple[int, int, float]:
-    return result.cost, result.defects - result.found, gap[0] - gap[1]
+def _rank(result: Found) -> tuple[int, int]:
+    return result.cost, result.defects - result.found
 
 
 def _between(low: float, high: float) -> float:

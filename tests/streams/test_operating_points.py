@@ -89,6 +89,13 @@ def test_a_lone_defect_among_the_normals_does_not_drag_the_threshold_down() -> N
     assert 1.99 <= suggestion.threshold < 3.0
 
 
+def test_of_thresholds_that_cost_the_same_the_one_that_misses_fewest_is_suggested() -> None:
+    between = [1.5 + n / 100 for n in range(A_MISS_COSTS)]
+    suggestion = suggest(parts([1.0, 3.0, 3.0, 3.0, 3.0], [0.5, 0.6, *between]), 9.0)
+    assert suggestion.threshold is not None
+    assert 0.6 <= suggestion.threshold < 1.0, "one missed costs as much as the ten flagged"
+
+
 def test_nothing_is_suggested_on_little_evidence_or_where_nothing_is_gained() -> None:
     few = suggest(parts([3.0] * (LEAST_REVIEWED - 1), [1.0] * 50), 2.0)
     assert few.threshold is None
