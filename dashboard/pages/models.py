@@ -158,12 +158,12 @@ def _actions(line: str, card: VersionCard, versions: VersionShelf) -> None:
 
 
 def _ask(line: str, number: int, promoted: int | None, label: str) -> None:
-    with st.popover(
-        label, icon=":material/undo:" if promoted is None else ":material/upgrade:", key=f"ask {line} {number}"
-    ):
-        with st.form(f"form {line} {number}", border=False):
-            why = st.text_input("Reason, for the audit trail", max_chars=500, key=f"why {line} {number}")
-            sure = st.form_submit_button(label, type="primary", key=f"do {line} {number}")
+    """Where a person changes the champion. Its keys say what it does, so that a click on a page out of date does nothing."""
+    name = f"{label} {line} {number}"
+    with st.popover(label, icon=":material/undo:" if promoted is None else ":material/upgrade:", key=f"ask {name}"):
+        with st.form(f"form {name}", border=False):
+            why = st.text_input("Reason, for the audit trail", max_chars=500, key=f"why {name}")
+            sure = st.form_submit_button(label, type="primary", key=f"do {name}")
         if sure:
             _change(line, promoted, why)
             st.rerun()

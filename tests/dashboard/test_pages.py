@@ -376,19 +376,19 @@ class TestModels:
     def test_rolling_back_needs_a_reason_and_is_announced(self, here: Installation) -> None:
         given.tell_the_story(here, now=time.time())
         app = opened("pages/models.py", line=LINE)
-        app.button(key=f"do {LINE} 2").click().run()
+        app.button(key=f"do Roll back to 1 {LINE} 2").click().run()
         assert "give a reason" in words(app)
         assert here.registry.pointers(LINE).champion == 2
-        app.text_input(key=f"why {LINE} 2").input("flags good parts")
-        app.button(key=f"do {LINE} 2").click().run()
+        app.text_input(key=f"why Roll back to 1 {LINE} 2").input("flags good parts")
+        app.button(key=f"do Roll back to 1 {LINE} 2").click().run()
         assert here.registry.pointers(LINE).champion == 1
         assert "Version 1 is the champion now" in words(app)
 
     def test_promoting_an_older_version(self, here: Installation) -> None:
         given.tell_the_story(here, now=time.time())
         app = opened("pages/models.py", line=LINE)
-        app.text_input(key=f"why {LINE} 1").input("new lamps are gone")
-        app.button(key=f"do {LINE} 1").click().run()
+        app.text_input(key=f"why Promote {LINE} 1").input("new lamps are gone")
+        app.button(key=f"do Promote {LINE} 1").click().run()
         assert here.registry.pointers(LINE).champion == 1
 
     def test_a_version_on_trial_shows_where_it_disagrees_and_is_approved(self, here: Installation) -> None:
