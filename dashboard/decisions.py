@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dashboard.incidents import IncidentCard
 from dashboard.words import short
 from streams.incidents import EXPECTED, IGNORED
-from streams.ledger import Ledger, RequestRow
+from streams.ledger import UNENDED, Ledger, RequestRow
 from streams.retraining import RETRAINING_KINDS
 from streams.settings import LineConfig
 
@@ -16,6 +16,7 @@ NEVER_LEARNT = {
 OUTCOMES = {
     "open": "A new model was asked for and waits for its turn",
     "running": "A new model is being made",
+    "shadowing": "A new model was made and scores beside the one in service",
     "promoted": "A new model was made and put into service",
     "refused": "A new model was made and refused",
     "awaiting_approval": "A new model was made and waits for a person",
@@ -56,8 +57,8 @@ def _outcome(rows: Sequence[RequestRow]) -> str:
 def _waiting(ledger: Ledger, card: IncidentCard, config: LineConfig) -> str:
     """Of the images a new model learns from, how many have come since the alarm; else what the line rests for."""
     incident = card.incident
-    if ledger.requests(incident.line, states=("open", "running")):
-        return "It waits: another new model of this line is being made, one at a time."
+    if any(row.detail is None for row in ledger.requests(incident.line, states=UNENDED)):
+        return "It waits: another new model of this line is being made or tried out, one at a time."
     came = len(ledger.verdicts(incident.line, after=card.alarm_at, limit=config.retrain_images))
     if came < config.retrain_images:
         return f"It waits for images to learn from: {came} of {config.retrain_images} have come since the alarm."

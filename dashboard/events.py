@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from dashboard.queries import Alarm, alarms, kind_in_words, swaps
 from dashboard.words import figure
 from streams.ledger import Ledger, RequestRow
-from streams.messages import ModelAlert, ModelPromoted
+from streams.messages import ModelAlert, ModelPromoted, RetrainRequest
 
 REQUESTS_TOLD = 20
 
@@ -40,6 +40,13 @@ def events(ledger: Ledger, line: str) -> list[Event]:
     return sorted(told, key=lambda event: event.at, reverse=True)
 
 
+def window_in_words(request: RetrainRequest) -> str:
+    """Which images a request learns from."""
+    if request.image_keys:
+        return f"{len(request.image_keys)} images"
+    return "the latest images" if request.wanted_images is None else f"the latest {request.wanted_images} images"
+
+
 def refusal_in_words(alert: ModelAlert) -> str:
     """A version the scorer would not load, which one goes on instead, and why."""
     stays = "the line has no model in service" if alert.serving is None else f"version {alert.serving} stays in service"
@@ -47,8 +54,10 @@ def refusal_in_words(alert: ModelAlert) -> str:
 
 
 def standing_alert(ledger: Ledger, line: str) -> ModelAlert | None:
-    """The latest refusal, unless a scorer has taken up a version since."""
-    latest = max(ledger.alerts(line), key=lambda alert: alert.raised_at, default=None)
+    """The latest refusal of a champion, unless a scorer has taken up a version since."""
+    latest = max(
+        (each for each in ledger.alerts(line) if not each.beside), key=lambda alert: alert.raised_at, default=None
+    )
     served_at = max((serving.at for serving in ledger.servings(line)), default=float("-inf"))
     return None if latest is None or served_at > latest.raised_at else latest
 
@@ -74,6 +83,9 @@ def _alert(alert: ModelAlert) -> Event:
 
 def _promotion(promotion: ModelPromoted) -> Event:
     why = f": {promotion.why}" if promotion.why else ""
+    if promotion.rolled_back:
+        back = f"Version {promotion.previous} taken back by {promotion.by}, version {promotion.version} is champion again{why}"
+        return Event(promotion.at, "undo", "red", back)
     return Event(
         promotion.at, "military_tech", "blue", f"Version {promotion.version} made champion by {promotion.by}{why}"
     )
@@ -82,9 +94,15 @@ def _promotion(promotion: ModelPromoted) -> Event:
 def _request(ledger: Ledger, row: RequestRow) -> Iterator[Event]:
     request = row.request
     cause = CAUSE_IN_WORDS.get(request.cause, request.cause)
-    asked = f"New model asked for, {request.mode}, from {len(request.image_keys)} images ({cause})"
-    yield Event(request.requested_at, "autorenew", "blue", asked)
+    yield Event(
+        request.requested_at,
+        "autorenew",
+        "blue",
+        f"New model asked for, {request.mode}, from {window_in_words(request)} ({cause})",
+    )
     if row.ended_at is None:
+        if row.detail is not None:
+            yield Event(request.requested_at, "hourglass_top", "blue", f"The request {row.detail}")
         return
     for gate in ledger.gates(request.request_id):
         symbol, colour = ("check", "green") if gate.passed else ("close", "red")

@@ -10,7 +10,8 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import Page
 
-from dashboard.sources import in_words
+from dashboard.sources import in_words, sources
+from dashboard.words import plain, short
 
 PAGES = {
     "lines": ("Lines", ":material/grid_view:"),
@@ -33,11 +34,19 @@ def show(page: Callable[[], None], file: str) -> None:
     """Draw `page`, which lives in `file`; what goes wrong on purpose is said in words."""
     if _FRAMED in st.session_state:
         with in_words():
+            _warn_of_mistakes()
             page()
         return
     pages = _pages()
     st.navigation(list(pages.values()), position="hidden")
     st.switch_page(pages[Path(file).stem], query_params=dict(st.query_params))
+
+
+def _warn_of_mistakes() -> None:
+    """What is wrong with the configuration, above every page."""
+    fault = sources().in_force.fault
+    if fault is not None:
+        st.warning(plain(short(fault, 600)), icon=":material/edit_off:")
 
 
 def _pages() -> dict[str, Page]:

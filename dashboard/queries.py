@@ -60,7 +60,9 @@ class Alarm:
 
 @dataclass(frozen=True)
 class LineCard:
-    """A line at a glance. `progress`: (collected, needed) before the first model; `seen_s`: since the last image."""
+    """A line at a glance. `progress`: (collected, needed) before the first model; `seen_s`: since the last image;
+    `waits`: what its open request for a new model waits for.
+    """
 
     line: str
     state: LineState
@@ -74,6 +76,7 @@ class LineCard:
     trouble: str | None
     progress: tuple[int, int] | None
     seen_s: float | None
+    waits: str | None = None
 
 
 def kind_in_words(kind: str) -> str:
@@ -198,6 +201,7 @@ def _card(summary: LineSummary, config: LineConfig, *, now: float) -> LineCard:
         trouble=None if summary.alert is None else summary.alert.reason,
         progress=(summary.collected, config.cold_start_images) if summary.version is None else None,
         seen_s=seen_s,
+        waits=summary.request_waits,
     )
 
 
@@ -205,7 +209,7 @@ def _state(summary: LineSummary, seen_s: float | None) -> LineState:
     """What a person should know first: trouble with the model, what the loop is doing, whether images come at all."""
     if summary.alert is not None:
         return REFUSED
-    if summary.open_request is not None:
+    if summary.open_request is not None and summary.request_waits is None:
         return RETRAINING
     if summary.open_incident is not None:
         return DRIFTING

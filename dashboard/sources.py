@@ -21,7 +21,8 @@ from detectors.registry import Registry
 from detectors.store import open_store
 from streams.actions import Actor
 from streams.ledger import Ledger
-from streams.settings import LineConfig, Settings, load_lines
+from streams.lines_in_force import LinesInForce
+from streams.settings import LineConfig, Settings
 
 PICTURES_REMEMBERED = 400
 
@@ -33,7 +34,12 @@ class Sources:
     ledger: Ledger
     store: ObjectStore
     registry: Registry
-    lines: Mapping[str, LineConfig]
+    in_force: LinesInForce
+
+    @property
+    def lines(self) -> Mapping[str, LineConfig]:
+        """How the lines are run now."""
+        return self.in_force.lines
 
 
 def sources() -> Sources:
@@ -97,7 +103,7 @@ def _store(store_url: str) -> ObjectStore:
 @st.cache_resource(show_spinner=False)
 def _opened(home: str, store_url: str, ledger_url: str) -> Sources:
     store = _store(store_url)
-    return Sources(Ledger.open(ledger_url), store, Registry(store), load_lines(Path(home)))
+    return Sources(Ledger.open(ledger_url), store, Registry(store), LinesInForce(Path(home)))
 
 
 # Keys never change what they name, so pictures are remembered; exceptions are not, so one that is gone may come back.

@@ -1,18 +1,22 @@
 """The versions of a line with everything a person needs to choose between them, as plain values."""
 
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
 from detectors.errors import ArtifactError, NotFound
 from detectors.manifest import Manifest
 from detectors.registry import OperatingPoint, Registry
 from streams.ledger import GateResult, Ledger
+from streams.lineage import DefectLearnt, affected_versions
+from streams.trials import rolled_back
 
 
 @dataclass(frozen=True)
 class VersionCard:
-    """One version. `marks`: champion, challenger, previous; `manifest` is None where `fault` says why.
+    """One version. `marks`: champion, challenger, previous, rolled back; `manifest` is None where `fault` says why.
 
-    `refused` is the reason the scorer gave for not loading it; `gates` are those of the request it came from.
+    `refused` is the reason the scorer gave for not loading it; `gates` are those of the request it came from; `affected`: images it
+    learnt that stand as defects now.
     """
 
     number: int
@@ -22,6 +26,7 @@ class VersionCard:
     operating_point: OperatingPoint | None = None
     fault: str = ""
     gates: tuple[GateResult, ...] = ()
+    affected: tuple[DefectLearnt, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,16 +42,26 @@ def shelf(registry: Registry, ledger: Ledger, line: str) -> VersionShelf:
     """Everything about the versions of `line`; raises InvalidInput or Unavailable."""
     pointers = registry.pointers(line)
     refused = {alert.version: alert.reason for alert in ledger.alerts(line)}
+    affected = affected_versions(ledger, registry, line)
     named = {"champion": pointers.champion, "challenger": pointers.challenger, "previous": pointers.previous}
+    taken_back = rolled_back(ledger.promotions(line))
     bare = [
         VersionCard(
-            number, tuple(mark for mark, version in named.items() if version == number), refused=refused.get(number)
+            number,
+            _marks(number, named, taken_back),
+            refused=refused.get(number),
+            affected=affected.get(number, ()),
         )
         for number in reversed(registry.versions(line))
     ]
     return VersionShelf(
         tuple(_filled(card, registry, ledger, line) for card in bare), pointers.champion, pointers.previous
     )
+
+
+def _marks(number: int, named: Mapping[str, int | None], taken_back: Set[int]) -> tuple[str, ...]:
+    marks = tuple(mark for mark, version in named.items() if version == number)
+    return (*marks, "rolled back") if number in taken_back else marks
 
 
 def _filled(card: VersionCard, registry: Registry, ledger: Ledger, line: str) -> VersionCard:

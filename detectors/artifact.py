@@ -37,7 +37,9 @@ Extractors = Callable[[FeatureSpec, bytes | None], Extractor]
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a model comes from: what its manifest says and the fit does not know. `created_at`: epoch seconds."""
+    """Where a model comes from: what its manifest says and the fit does not know. `created_at`: epoch seconds; `snapshot`: key of the
+    frozen training set.
+    """
 
     line: str
     mode: str
@@ -47,6 +49,7 @@ class Provenance:
     created_at: float
     code_version: str
     metrics: Mapping[str, float]
+    snapshot: str | None = None
 
 
 def pack(
@@ -87,6 +90,7 @@ def pack(
         intruders=dict(model.intruders),
         sigma=model.sigma,
         calibration=NO_CALIBRATION if calibration is None else msgspec.Raw(msgspec.json.encode(calibration)),
+        snapshot=provenance.snapshot,
         files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     )
     return files | {MANIFEST: msgspec.json.encode(manifest)}

@@ -5,7 +5,7 @@ Shape legend: B images, H x W patch grid, D feature dimensions.
 
 import numpy as np
 
-from detectors.contract import Parts, Patches
+from detectors.contract import Mask, Parts, Patches
 from detectors.errors import InvalidInput
 
 
@@ -50,6 +50,18 @@ def require_fit(patches_BHWD: Patches, parts_B: Parts | None) -> Parts:
     if len(different) < 2:
         raise InvalidInput(f"{images} images of 1 part; a fit leaves each part out in turn, give at least 2")
     return numbers_B.astype(np.int64)
+
+
+def require_vouched(patches_BHWD: Patches, vouched_B: Mask | None) -> Mask:
+    """Which images of a fit people called normal: `vouched_B`, none where it is None.
+
+    Raises InvalidInput for anything but one bool an image.
+    """
+    images = len(patches_BHWD)
+    vouched = np.zeros(images, np.bool_) if vouched_B is None else np.asarray(vouched_B)
+    if vouched.shape != (images,) or vouched.dtype != np.bool_:
+        raise InvalidInput(f"vouched of shape {vouched.shape} and type {vouched.dtype}; one bool an image is needed")
+    return vouched
 
 
 def require_place(grid: tuple[int, int], row: int, column: int) -> None:

@@ -17,6 +17,9 @@ Patches = NDArray[np.float32]
 Parts = NDArray[np.int64]
 """Which part each image of a batch shows, `parts_B`: images of one number show the same part again."""
 
+Mask = NDArray[np.bool_]
+"""Which images of a batch, `(B,)`."""
+
 Maps = NDArray[np.float32]
 """Patch anomaly maps of a batch, `maps_BHW`: one non-negative distance a patch."""
 
@@ -52,10 +55,12 @@ class Detector(Protocol):
     def name(self) -> str:
         """The detector's name on the command line: `patchcore`, `patchcluster`, ..."""
 
-    def fit(self, patches_BHWD: Patches, parts_B: Parts | None = None) -> Self:
+    def fit(self, patches_BHWD: Patches, parts_B: Parts | None = None, vouched_B: Mask | None = None) -> Self:
         """Fit on the patch features of normal (or, for a blind detector, recent) images and return self.
 
         Where parts appear more than once, `parts_B` says which: all images teach, none vouches for its own part.
+        `vouched_B`: images that people called normal, which a blind detector learns however odd they look; the others take
+        every image for normal.
         """
 
     def anomaly_maps(self, patches_BHWD: Patches) -> Maps:
@@ -67,7 +72,7 @@ class Detector(Protocol):
         Only available on the instance that was fitted, not on one restored from its state.
         """
 
-    def suspects(self) -> NDArray[np.bool_]:
+    def suspects(self) -> Mask:
         """Which images of the fit look bad, `(B,)`: they gave the bank no rows. All False for a one-class detector."""
 
     def nearest(self, patches_HWD: Patches, row: int, column: int) -> Neighbour | None:

@@ -13,9 +13,9 @@ from typing import Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.checks import require_fit, require_like, require_place
+from detectors.checks import require_fit, require_like, require_place, require_vouched
 from detectors.components import principal_components, projected
-from detectors.contract import DetectorState, Maps, Neighbour, Parts, Patches
+from detectors.contract import DetectorState, Maps, Mask, Neighbour, Parts, Patches
 from detectors.density import (
     FACTORS,
     adaptive_widths,
@@ -100,13 +100,14 @@ class DFKDE:
         samples = positions * images * (dimensions * 8 + 16)  # components, and their scaled copy
         return samples + _POSITIONS * images**2 * 40 + 2**25
 
-    def fit(self, patches_BHWD: Patches, parts_B: Parts | None = None) -> Self:
+    def fit(self, patches_BHWD: Patches, parts_B: Parts | None = None, vouched_B: Mask | None = None) -> Self:
         """Learn components, bandwidth and samples; forget earlier fits.
 
         Raises InvalidInput for fewer than two parts, for patches that are not finite float32 `(B, H, W, D)`, and
         before any work where `memory_bytes` exceeds `memory`.
         """
         parts_B = require_fit(patches_BHWD, parts_B)
+        require_vouched(patches_BHWD, vouched_B)
         count, height, width, features = patches_BHWD.shape
         kept_N = self._kept(parts_B)
         dimensions = min(int(self._parameters["dimensions"]), features)

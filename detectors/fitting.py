@@ -63,8 +63,10 @@ def fit_model(
     memory: int | None = None,
     told: Progress = unwatched,
     notes: tuple[str, ...] = (),
+    vouched: frozenset[str] = frozenset(),
 ) -> Model:
-    """Fit a model of images; `keys` name them, one each, all different. `notes` go to the manifest as they are.
+    """Fit a model of images; `keys` name them, one each, all different. `notes` go to the manifest as they are; `vouched`: keys of
+    images that people called normal (`Detector.fit`).
 
     `memory`: bytes the fit may take beside what the process has already. Where the features of all images would take
     more, a random share of the images is fitted on, drawn with a fixed seed; PaDiM learns from the others few by few,
@@ -84,10 +86,10 @@ def fit_model(
     told("fit", 0, 1)
     patches_BHWD = _compacted(patches_BHWD, kept)
     parts_B = same_parts(patches_BHWD)
-    detector = detector.fit(patches_BHWD, parts_B)
+    training_keys = [keys[chosen[i]] for i in kept]
+    detector = detector.fit(patches_BHWD, parts_B, np.array([key in vouched for key in training_keys]))
     suspects_B = detector.suspects()
     told("fit", 1, 1)
-    training_keys = [keys[chosen[i]] for i in kept]
     left_out = {keys[chosen[i]]: IDENTICAL for i in np.flatnonzero(again_B).tolist()}
     left_out |= {training_keys[i]: SUSPECT for i in np.flatnonzero(suspects_B).tolist()}
     rest = sorted(set(range(len(images))) - set(chosen))

@@ -123,7 +123,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     what the fit has to say to people, such as why it did not use 8 bits; `pixel_threshold`: for map values, of the rate of
     patches; `intruders`: training images that look bad, as multiples of the limit; `sigma`: patches that maps are smoothed by.
     These came later: a manifest that does not name them has none, and half a patch. `calibration`: a `DriftCalibration`, not read with
-    the manifest: one that is broken, or of another program, must not keep a version from service.
+    the manifest: one that is broken, or of another program, must not keep a version from service. `snapshot`: the object key of the
+    frozen training set of a retrain.
     """
 
     format: int = FORMAT
@@ -148,6 +149,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     intruders: dict[str, float] = {}
     sigma: float = 0.5
     calibration: msgspec.Raw = NO_CALIBRATION
+    snapshot: str | None = None
     files: dict[str, str]
 
 

@@ -100,7 +100,11 @@ class Model:
 
     def score(self, images: Sequence[Image]) -> list[ImageScore]:
         """Score images, each as if it were alone: a batch gives the same scores as its images one by one."""
-        return [self._score_one(image) for image in images]
+        return [self.score_patches(image, self.patches(image)) for image in images]
+
+    def patches(self, image: Image) -> Patches:
+        """The features of one image, `patches_1HWD`: good for every model of an equal `extractor.spec`."""
+        return self.extractor.extract([image])
 
     def left_out_scores(self) -> NDArray[np.float64]:
         """Peak of each training image by a model without its part, `(B,)`; on a model just fitted only."""
@@ -116,8 +120,8 @@ class Model:
     def _preparation(self) -> Preparation:
         return Preparation(self.extractor.spec.prepare, self.extractor.spec.image_size)
 
-    def _score_one(self, image: Image) -> ImageScore:
-        patches_1HWD = self.extractor.extract([image])
+    def score_patches(self, image: Image, patches_1HWD: Patches) -> ImageScore:
+        """The score of an image whose `patches` are known: the same as `score` gives."""
         maps_1HW = counted(self.detector.anomaly_maps(patches_1HWD), self._preparation.inside)
         map_HW = smoothed(maps_1HW, sigma=self.sigma)[0]
         row, column = (int(each) for each in np.unravel_index(int(map_HW.argmax()), map_HW.shape))

@@ -12,8 +12,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.checks import require_fit, require_like, require_place
-from detectors.contract import DetectorState, Maps, Parts, Patches
+from detectors.checks import require_fit, require_like, require_place, require_vouched
+from detectors.contract import DetectorState, Maps, Mask, Parts, Patches
 from detectors.errors import ArtifactError, InvalidInput
 from detectors.gaussian import Gaussians, gaussians_of, left_out_distances, mahalanobis
 
@@ -54,12 +54,13 @@ class PaDiM:
         positions = grid[0] * grid[1]
         return positions * (dimensions**2 * 30 + images * dimensions * 4) + 64 * 2**20
 
-    def fit(self, patches_BHWD: Patches, parts_B: Parts | None = None) -> Self:
+    def fit(self, patches_BHWD: Patches, parts_B: Parts | None = None, vouched_B: Mask | None = None) -> Self:
         """Learn mean and covariance of every position; forget earlier fits.
 
         Raises InvalidInput for fewer than two parts, and for patches that are not finite float32 `(B, H, W, D)`.
         """
         parts_B = require_fit(patches_BHWD, parts_B)
+        require_vouched(patches_BHWD, vouched_B)
         images, height, width, features = patches_BHWD.shape
         rng = np.random.default_rng(self._seed)
         count = min(self._dimensions, features)

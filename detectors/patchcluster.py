@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.blind import mean_distances, reduced, shortest_half
-from detectors.checks import require_fit, require_patches, require_place
-from detectors.contract import DetectorState, Maps, Neighbour, Parts, Patches
+from detectors.checks import require_fit, require_patches, require_place, require_vouched
+from detectors.contract import DetectorState, Maps, Mask, Neighbour, Parts, Patches
 from detectors.errors import ArtifactError, InvalidInput
 from detectors.maps import Scores, image_scores
 from detectors.neighbours import NearestNeighbours
@@ -40,6 +40,9 @@ ROWS_AN_IMAGE = 32
 SUBSAMPLE = range(2000, 8001)
 """A batch is ranked against `ROWS_AN_IMAGE` patches of each image, within these bounds in total."""
 
+VOUCHED_QUANTILE = 0.98
+"""Patches of a vouched image beyond this quantile of all normal patches stand out: the bank alone would flag them again."""
+
 ORIGIN = ("image", "row", "column")
 
 
@@ -64,8 +67,12 @@ class PatchCluster:
     *The subsample* (`subsample` None) has `ROWS_AN_IMAGE` rows an image within `SUBSAMPLE`: what other draws of the same
     size change in the ranking is then less than what K changes, and time grows with the batch no faster than it must.
 
+    *Vouched images* are those that a person called normal: never suspects, and each of their patches that stands out gets
+    K rows in the bank, for its mean distance to be that to the patch itself: one person's word counts as much as K
+    parts that look like it.
+
     *Differences from the paper.* There K is about 100 and given; it ranks one fixed set of images, here the cleaned set
-    becomes a bank that scores images to come. The ranking is made in principal components.
+    becomes a bank that scores images to come. The ranking is made in principal components. Nobody vouches.
 
     >>> patches = np.random.default_rng(0).normal(size=(6, 4, 4, 3)).astype(np.float32)
     >>> patches[4, 1, 2] += 30
@@ -96,23 +103,30 @@ class PatchCluster:
         self._chosen = (neighbours or 1, subsample or 1)
         self._bank: _Bank | None = None
         self._left_out_BHW: Maps | None = None
-        self._suspects_B: NDArray[np.bool_] | None = None
+        self._suspects_B: Mask | None = None
         self._ranking_B: Scores | None = None
 
-    def fit(self, patches_BHWD: Patches, parts_B: Parts | None = None) -> Self:
+    def fit(self, patches_BHWD: Patches, parts_B: Parts | None = None, vouched_B: Mask | None = None) -> Self:
         """Fit blind on recent images, good and bad, of at least 2 parts; raises InvalidInput for other or non-finite
         features.
         """
         parts_B = require_fit(patches_BHWD, parts_B)
+        vouched_B = require_vouched(patches_BHWD, vouched_B)
         count = len(patches_BHWD)
         rng = np.random.default_rng(self.seed)
         rows = self.subsample or min(max(ROWS_AN_IMAGE * count, SUBSAMPLE[0]), SUBSAMPLE[-1])
         logs_B, neighbours = self._ranked(patches_BHWD, parts_B, rows, rng)
-        suspects_B = _suspects(logs_B)
+        suspects_B = _suspects(logs_B) & ~vouched_B
         origin_M3 = _balanced(np.flatnonzero(~suspects_B), patches_BHWD.shape[1:3], self.bank, rng)
         bank = _Bank(_rows(patches_BHWD, origin_M3), origin_M3)
+        left_out_BHW = _left_out(patches_BHWD, parts_B, bank, neighbours)
+        if vouched_B.any():
+            origin_V3 = _standing_out(left_out_BHW, vouched_B, suspects_B, self.bank // neighbours)
+            origin_M3 = np.concatenate([origin_M3, np.repeat(origin_V3, neighbours, axis=0)])
+            bank = _Bank(_rows(patches_BHWD, origin_M3), origin_M3)
+            left_out_BHW = _left_out(patches_BHWD, parts_B, bank, neighbours)
         self._chosen = (neighbours, rows)
-        self._left_out_BHW = _left_out(patches_BHWD, parts_B, bank, neighbours)
+        self._left_out_BHW = left_out_BHW
         self._suspects_B, self._ranking_B, self._bank = suspects_B, np.exp(logs_B), bank
         return self
 
@@ -151,7 +165,7 @@ class PatchCluster:
             )
         return self._left_out_BHW.copy()
 
-    def suspects(self) -> NDArray[np.bool_]:
+    def suspects(self) -> Mask:
         """Which images of the fit look bad, `(B,)`: they gave the final bank no rows."""
         if self._suspects_B is None:
             raise InvalidInput(
@@ -244,6 +258,14 @@ def _balanced(
     return np.stack([np.repeat(chosen, each), cells // grid[1], cells % grid[1]], axis=1).astype(np.int32)
 
 
+def _standing_out(maps_BHW: Maps, vouched_B: Mask, suspects_B: Mask, most: int) -> NDArray[np.int32]:
+    """The patches of vouched images that other images do not explain, at most `most`, worst first, `(V, 3)` as (image, row, column)."""
+    ordinary_BHW = maps_BHW[~suspects_B & ~vouched_B] if (~suspects_B & ~vouched_B).any() else maps_BHW
+    excess_BHW = np.where(vouched_B[:, None, None], maps_BHW - np.quantile(ordinary_BHW, VOUCHED_QUANTILE), -np.inf)
+    worst_V = np.argsort(-excess_BHW, axis=None, kind="stable")[: min(most, int((excess_BHW > 0).sum()))]
+    return np.stack(np.unravel_index(worst_V, excess_BHW.shape), axis=1).astype(np.int32)
+
+
 def _rows(patches_BHWD: Patches, origin_M3: NDArray[np.int32]) -> Patches:
     return np.ascontiguousarray(patches_BHWD[origin_M3[:, 0], origin_M3[:, 1], origin_M3[:, 2]])
 
@@ -264,7 +286,7 @@ def _left_out(patches_BHWD: Patches, parts_B: Parts, bank: "_Bank", neighbours: 
 
 
 def _mean_distances(
-    index: NearestNeighbours, queries_ND: Patches, neighbours: int, own_M: NDArray[np.bool_] | None = None
+    index: NearestNeighbours, queries_ND: Patches, neighbours: int, own_M: Mask | None = None
 ) -> Patches:
     """Patch score of the paper: the mean distance to the K nearest rows (to all of them where fewer are left), `(N,)`."""
     left = index.rows - (0 if own_M is None else int(np.count_nonzero(own_M)))
@@ -278,8 +300,8 @@ def _peaks(means_KBP: Patches, grid: tuple[int, int]) -> Scores:
     return np.stack([image_scores(means_BP.reshape(-1, *grid)) for means_BP in means_KBP])
 
 
-def _suspects(logs_B: Scores) -> NDArray[np.bool_]:
+def _suspects(logs_B: Scores) -> Mask:
     """Images whose score stands out from most, on a logarithmic scale, `(B,)`; never half of them."""
     middle, spread = shortest_half(logs_B)
-    suspects: NDArray[np.bool_] = logs_B > middle + SUSPICION * max(spread, LEAST_SPREAD)
+    suspects: Mask = logs_B > middle + SUSPICION * max(spread, LEAST_SPREAD)
     return suspects

@@ -14,8 +14,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.checks import require_fit, require_patches, require_place
-from detectors.contract import DetectorState, Maps, Neighbour, Parts, Patches
+from detectors.checks import require_fit, require_patches, require_place, require_vouched
+from detectors.contract import DetectorState, Maps, Mask, Neighbour, Parts, Patches
 from detectors.coreset import greedy_k_center
 from detectors.errors import ArtifactError, InvalidInput
 from detectors.neighbours import NearestNeighbours
@@ -62,13 +62,14 @@ class PatchCore:
         self._fitted: Patches | None = None
         self._left_out_BHW: Maps | None = None
 
-    def fit(self, patches_BHWD: Patches, parts_B: Parts | None = None) -> Self:
+    def fit(self, patches_BHWD: Patches, parts_B: Parts | None = None, vouched_B: Mask | None = None) -> Self:
         """Keep the coreset of all patches. Holds on to the caller's array (not changed) until
         `left_out_maps` are made.
 
         Raises InvalidInput for fewer than two parts, and for patches that are not finite float32 `(B, H, W, D)`.
         """
         parts_B = require_fit(patches_BHWD, parts_B)
+        require_vouched(patches_BHWD, vouched_B)
         images, height, width, dimensions = patches_BHWD.shape
         points_ND = patches_BHWD.reshape(-1, dimensions)
         picked_M = np.sort(greedy_k_center(points_ND, self._bank, seed=self._seed, progress=self._progress))

@@ -43,13 +43,16 @@ class Pointers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperatingPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The threshold in force for a version: scores above it are flagged. `at`: since when, seconds since the epoch."""
+    """The threshold in force for a version: scores above it are flagged. `at`: since when, seconds since the epoch; `preview`: what it
+    would have flagged on the day before it was set, in words (empty for the calibrated one).
+    """
 
     threshold: float
     revision: int
     by: str
     why: str
     at: float
+    preview: str = ""
 
 
 class _RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,11 +121,14 @@ class Registry:
         """Which versions of the line are in use now."""
         return self._pointers(line)[0]
 
-    def promote(self, line: str, version: int, *, expected_sequence: int | None = None) -> Pointers:
+    def promote(
+        self, line: str, version: int, *, expected_sequence: int | None = None, beside: bool = False
+    ) -> Pointers:
         """Make `version` the champion, in one atomic write; what was champion becomes `previous`.
 
-        Nothing happens where it is champion already. Raises NotFound for a version that is not complete, and Conflict
-        where `expected_sequence` is given and somebody promoted or rolled back since.
+        `beside`: it becomes the challenger too, and goes on scoring beside its successor. Nothing happens where `version` is
+        champion already. Raises NotFound for a version that is not complete, and Conflict where `expected_sequence` is given and
+        somebody promoted or rolled back since.
         """
         self._check_complete(line, version)
 
@@ -130,8 +136,8 @@ class Registry:
             if now.champion == version:
                 return now
             _check_sequence(line, now, expected_sequence)
-            challenger = None if now.challenger == version else now.challenger
-            return Pointers(champion=version, challenger=challenger, previous=now.champion, sequence=now.sequence + 1)
+            after = _succeeded(now, version)
+            return msgspec.structs.replace(after, challenger=now.champion) if beside else after
 
         return self._change(line, change)
 
@@ -140,9 +146,7 @@ class Registry:
 
         def change(now: Pointers) -> Pointers:
             _check_sequence(line, now, expected_sequence)
-            back = self._named(line, "previous", now.previous)
-            challenger = None if now.challenger == back else now.challenger
-            return Pointers(champion=back, challenger=challenger, previous=now.champion, sequence=now.sequence + 1)
+            return _succeeded(now, self._named(line, "previous", now.previous))
 
         return self._change(line, change)
 
@@ -155,6 +159,14 @@ class Registry:
             if version is not None and version == now.champion:
                 raise InvalidInput(f"{line}@{version} is the champion; a challenger is another version")
             return msgspec.structs.replace(now, challenger=version)
+
+        return self._change(line, change)
+
+    def clear_challenger(self, line: str, version: int) -> Pointers:
+        """Let `version` no longer score beside the champion; another challenger that took its place stays."""
+
+        def change(now: Pointers) -> Pointers:
+            return msgspec.structs.replace(now, challenger=None) if now.challenger == version else now
 
         return self._change(line, change)
 
@@ -174,10 +186,39 @@ class Registry:
 
     def operating_point(self, line: str, version: int) -> OperatingPoint:
         """The threshold in force for a version: the last one set, at first the one calibrated in its fit."""
+        keys = self._points(line, version)
+        return self._point(line, version, keys[-1]) if keys else self._calibrated(line, version)
+
+    def operating_points(self, line: str, version: int) -> list[OperatingPoint]:
+        """Every threshold the version has had, oldest first: the one calibrated in its fit, then each that was set."""
+        return [
+            self._calibrated(line, version),
+            *(self._point(line, version, key) for key in self._points(line, version)),
+        ]
+
+    def set_operating_point(
+        self, line: str, version: int, *, threshold: float, by: str, why: str, at: float, preview: str = ""
+    ) -> OperatingPoint:
+        """Put another threshold in force, as the version's next revision.
+
+        Raises Conflict where somebody set one meanwhile, InvalidInput for a threshold that no score can meet.
+        """
+        check_threshold(threshold)
+        revision = self.operating_point(line, version).revision + 1
+        point = OperatingPoint(threshold=threshold, revision=revision, by=by, why=why, at=at, preview=preview)
+        key = f"{points_folder(line, version)}{revision}.json"
+        self._store.swap(key, msgspec.json.encode(point), expected=None)
+        return point
+
+    def _points(self, line: str, version: int) -> list[str]:
+        """Keys of the revisions that were set, oldest first."""
         folder = points_folder(line, version)
-        revisions = [int(key.removeprefix(folder).removesuffix(".json")) for key in self._store.keys(folder)]
-        if revisions:
-            return _decoded(self._store.get(f"{folder}{max(revisions)}.json"), OperatingPoint, f"{line}@{version}")
+        return sorted(self._store.keys(folder), key=lambda key: int(key.removeprefix(folder).removesuffix(".json")))
+
+    def _point(self, line: str, version: int, key: str) -> OperatingPoint:
+        return _decoded(self._store.get(key), OperatingPoint, f"{line}@{version}")
+
+    def _calibrated(self, line: str, version: int) -> OperatingPoint:
         manifest = self.manifest(line, version)
         return OperatingPoint(
             threshold=manifest.threshold.value,
@@ -186,21 +227,6 @@ class Registry:
             why=f"calibrated for {manifest.threshold.false_alarm_rate:g} false alarms",
             at=manifest.created_at,
         )
-
-    def set_operating_point(
-        self, line: str, version: int, *, threshold: float, by: str, why: str, at: float
-    ) -> OperatingPoint:
-        """Put another threshold in force, as the version's next revision.
-
-        Raises Conflict where somebody set one meanwhile, InvalidInput for a threshold that no score can meet.
-        """
-        if not math.isfinite(threshold) or threshold < 0:
-            raise InvalidInput(f"threshold {threshold}; scores are distances, give a number of at least 0")
-        revision = self.operating_point(line, version).revision + 1
-        point = OperatingPoint(threshold=threshold, revision=revision, by=by, why=why, at=at)
-        key = f"{points_folder(line, version)}{revision}.json"
-        self._store.swap(key, msgspec.json.encode(point), expected=None)
-        return point
 
     def _finished(self, line: str, request_id: str | None) -> int | None:
         """The version a request became, made complete if its publisher died before the manifest."""
@@ -271,6 +297,12 @@ class Registry:
         )
 
 
+def check_threshold(threshold: float) -> None:
+    """Raise InvalidInput for a threshold that no score can meet."""
+    if not math.isfinite(threshold) or threshold < 0:
+        raise InvalidInput(f"threshold {threshold}; scores are distances, give a number of at least 0")
+
+
 def _checked(line: str, files: Mapping[str, bytes]) -> Manifest:
     if MANIFEST not in files:
         raise InvalidInput(
@@ -296,6 +328,12 @@ def _problems(line: str, files: Mapping[str, bytes]) -> list[str]:
         if digest != manifest.files[name]:
             problems.append(f"{name} has SHA-256 {digest[:12]}..., the manifest says {manifest.files[name][:12]}...")
     return problems
+
+
+def _succeeded(now: Pointers, version: int) -> Pointers:
+    """The pointers once `version` is champion. A challenger that was there to be compared with the champion that goes is none any more."""
+    challenger = None if now.challenger in (version, now.previous) else now.challenger
+    return Pointers(champion=version, challenger=challenger, previous=now.champion, sequence=now.sequence + 1)
 
 
 def _check_sequence(line: str, now: Pointers, expected: int | None) -> None:

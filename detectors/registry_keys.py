@@ -5,6 +5,8 @@ versions/<n>/<file>, manifest.json       the artefact; complete once the manifes
 requests/<digest>.json                   which version a request became: decides between repeated runs
 pointers.json                            champion, challenger, previous: changed in one atomic write
 operating-points/<n>/<revision>.json     thresholds set after the fit; revision 1 is the manifest's own
+
+Beside them, `cards/<line>/<n>.md`: what a version says of itself to people, written once.
 """
 
 import hashlib
@@ -32,6 +34,15 @@ def version_folder(line: str, version: int) -> str:
 def points_folder(line: str, version: int) -> str:
     """Prefix of the operating points of a version."""
     return f"models/{encode_name(line)}/operating-points/{version}/"
+
+
+def card_key(line: str, version: int) -> str:
+    """Key of the model card of a version.
+
+    >>> card_key("press-4/door", 3)
+    'cards/press-4%2Fdoor/3.md'
+    """
+    return f"cards/{encode_name(line)}/{version}.md"
 
 
 def pointers_key(line: str) -> str:

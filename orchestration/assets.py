@@ -3,10 +3,12 @@
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import dagster as dg
 
 from detectors.errors import InvalidInput
+from orchestration.lineage import version_metadata
 from orchestration.resources import ATTEMPT_TAG, PID_TAG, REQUEST_TAG, Installation
 
 GROUP = "retraining"
@@ -36,7 +38,8 @@ def known_condition(
     # Imported here to keep torch out of the daemon and the web page.
     from orchestration.returning import look_back
 
-    looked = look_back(installation.retrain(run))
+    with _ending_what_cannot_be(installation, request_id):
+        looked = look_back(installation.retrain(run))
     if looked.outcome is None:
         yield dg.MaterializeResult(asset_key=NEW_CONDITION, metadata=looked.words)
     elif looked.version is not None:
@@ -49,11 +52,8 @@ def training_set(context: dg.AssetExecutionContext, installation: Installation) 
     """The images a new model learns from: the request's window, less what is unreadable or comes twice, a share held out."""
     run = context.run
     request_id = run.tags[REQUEST_TAG]
-    try:
+    with _ending_what_cannot_be(installation, request_id):
         chosen = installation.retrain(run).choose()
-    except InvalidInput as error:
-        installation.ledger.end_request(request_id, outcome="failed", version=None, detail=str(error), at=time.time())
-        raise dg.Failure(str(error), allow_retries=False) from error
     return dg.MaterializeResult(
         metadata={
             "line": chosen.line,
@@ -64,11 +64,22 @@ def training_set(context: dg.AssetExecutionContext, installation: Installation) 
     )
 
 
+@contextmanager
+def _ending_what_cannot_be(installation: Installation, request_id: str) -> Iterator[None]:
+    """A request that no further attempt could meet ends with the reason; the run fails."""
+    try:
+        yield
+    except InvalidInput as error:
+        installation.ledger.end_request(request_id, outcome="failed", version=None, detail=str(error), at=time.time())
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
 @dg.asset(group_name=GROUP, deps=[training_set])
 def candidate(context: dg.AssetExecutionContext, installation: Installation) -> dg.MaterializeResult[None]:
     """A fitted model that the gates have yet to judge."""
     start = time.monotonic()
-    model = installation.retrain(context.run).fit()
+    with _ending_what_cannot_be(installation, context.run.tags[REQUEST_TAG]):
+        model = installation.retrain(context.run).fit()
     return dg.MaterializeResult(
         metadata={
             "detector": model.detector.name,
@@ -81,12 +92,16 @@ def candidate(context: dg.AssetExecutionContext, installation: Installation) -> 
 
 @dg.asset(group_name=GROUP, deps=[candidate])
 def published_version(context: dg.AssetExecutionContext, installation: Installation) -> dg.MaterializeResult[None]:
-    """The candidate as an immutable version of the line, now its champion. Only reached when every gate has passed."""
-    pointers = installation.retrain(context.run).publish()
+    """The candidate as an immutable version of the line: in service, on trial, or before a person. Only reached when all gates passed."""
+    retrain = installation.retrain(context.run)
+    introduced = retrain.publish()
     return dg.MaterializeResult(
         metadata={
-            "version": dg.MetadataValue.int(pointers.champion or 0),
-            "previous": str(pointers.previous),
-            "sequence": pointers.sequence,
+            "version": dg.MetadataValue.int(introduced.version),
+            "request": introduced.state,
+            "champion": str(introduced.pointers.champion),
+            "previous": str(introduced.pointers.previous),
+            "sequence": introduced.pointers.sequence,
+            **version_metadata(installation.ledger, installation.registry, retrain.request.line, introduced.version),
         }
     )

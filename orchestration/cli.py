@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import click
 
-from orchestration import cli_drift, cli_letters, cli_lines, cli_models, cli_runs
+from orchestration import cli_drift, cli_letters, cli_lineage, cli_lines, cli_models, cli_requests, cli_runs
 from orchestration.console import Answer, Console, command, run
 from orchestration.options import settings
 from orchestration.workers import run_worker
@@ -53,6 +53,8 @@ cli_drift.register(driftline)
 cli_letters.register(driftline)
 cli_lines.register(driftline)
 cli_models.register(driftline)
+cli_lineage.register(driftline, cli_models.models)
+cli_requests.register(driftline)
 cli_runs.register(driftline)
 
 

@@ -1,29 +1,24 @@
-"""Commands about lines: images into them, retrains, and what later releases bring."""
+"""Commands about lines: images into them, and what later releases bring."""
 
 import getpass
 import threading
-import time
 from pathlib import Path
 
 import click
 
-from detectors.errors import NotFound, NotYet
-from detectors.registry import Registry
+from detectors.errors import NotYet
 from detectors.store import open_store
 from orchestration.console import Answer, Console, command
 from orchestration.options import settings
 from orchestration.workers import stop_on_signals
-from streams.actions import Actor, request_retrain
+from streams.actions import Actor
 from streams.buses import open_bus
 from streams.camera import Camera, FolderWatch, SentFiles
-from streams.ledger import Ledger
-
-MODES = ("blind", "trusted", "refresh")
 
 
 def register(driftline: click.Group) -> None:
     """Put these commands under `driftline`."""
-    for each in (camera, users, retrain):
+    for each in (camera, users):
         driftline.add_command(each)
 
 
@@ -61,37 +56,6 @@ def camera_watch(console: Console, folder: Path, line: str) -> Answer:
 def _camera(line: str) -> Camera:
     here = settings()
     return Camera(open_store(here.store), open_bus(here.bus).producer(), line=line, source="/driftline/camera")
-
-
-_group = click.Group("_")
-
-
-@command(_group, "driftline retrain --line press-4/door --mode blind")
-@click.option("--line", required=True)
-@click.option("--mode", type=click.Choice(MODES), default="blind", help="What the new model learns from.")
-@click.option("--images", type=click.IntRange(20), default=200, help="How many of the latest images are the window.")
-def retrain(console: Console, line: str, mode: str, images: int) -> Answer:
-    """File a retrain request by hand, as a drift would."""
-    if mode != "blind":
-        raise NotYet(f"mode {mode}: not yet, a later release learns from reviews; use --mode blind")
-    here = settings()
-    ledger = Ledger.open(here.ledger)
-    keys = _window(ledger, line, images)
-    request = request_retrain(
-        ledger, local_actor(), Registry(open_store(here.store)), line=line, mode=mode, image_keys=keys, at=time.time()
-    )
-    return Answer(
-        {"request_id": request.request_id, "images": len(keys)},
-        f"request {request.request_id} filed for {line} over {len(keys)} images; `driftline up` carries it out",
-    )
-
-
-def _window(ledger: Ledger, line: str, images: int) -> tuple[str, ...]:
-    verdicts = ledger.verdicts(line, limit=images)
-    keys = [verdict.image_key for verdict in reversed(verdicts)] or [image.key for image in ledger.pending_images(line)]
-    if not keys:
-        raise NotFound(f"line {line!r} has no images yet; send some with `driftline camera send FILES --line {line}`")
-    return tuple(keys[-images:])
 
 
 @click.group()

@@ -1,5 +1,6 @@
 """Commands about models: train, rank, evaluate, predict, and the registry."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,13 @@ import msgspec
 
 from detectors.registry import Registry
 from detectors.store import open_store
+from orchestration.approvals import decide_about
 from orchestration.cli_lines import local_actor
 from orchestration.console import DONE, NO, Answer, Console, command
 from orchestration.options import config_of, model_options, settings
+from streams.ledger import Ledger
+from streams.lineage import affected_versions, version_story
+from streams.lineage_words import version_words
 
 _group = click.Group("_")
 
@@ -128,33 +133,51 @@ def _registry() -> Registry:
 @command(models, "driftline models list --line press-4/door", name="list")
 @click.option("--line", help="Only this line.")
 def models_list(console: Console, line: str | None) -> Answer:
-    """Lines, their versions, and which are champion, challenger and previous."""
-    registry = _registry()
+    """Lines, their versions, which are champion, challenger and previous, and which learnt from what people call defects now."""
+    registry, ledger = _registry(), Ledger.open(settings().ledger)
     rows = [
-        {"line": each, "versions": registry.versions(each), **_pointers(registry, each)}
+        {
+            "line": each,
+            "versions": registry.versions(each),
+            **_pointers(registry, each),
+            "affected": {version: len(images) for version, images in affected_versions(ledger, registry, each).items()},
+        }
         for each in ([line] if line else registry.lines())
     ]
-    text = "\n".join(f"{each['line']}: versions {each['versions']}, champion {each['champion']}" for each in rows)
+    text = "\n".join(map(_listed, rows))
     return Answer({"lines": rows}, text or "no models yet; `driftline train DIR --line L` makes one")
+
+
+def _listed(row: dict[str, Any]) -> str:
+    affected = ", ".join(f"{version} ({count} images)" for version, count in row["affected"].items())
+    warning = f"; AFFECTED, having learnt from what stands as defects now: {affected}" if affected else ""
+    return f"{row['line']}: versions {row['versions']}, champion {row['champion']}{warning}"
 
 
 @command(models, "driftline models show press-4/door@champion", name="show")
 @click.argument("model")
-def models_show(console: Console, model: str) -> Answer:
-    """One version: what it learnt from, its threshold, its figures."""
+@click.option("--card", is_flag=True, help="The model card, as Markdown.")
+def models_show(console: Console, model: str, card: bool) -> Answer:
+    """One version: where it comes from, what it learnt from, its figures, and what became of it."""
+    from streams.model_card import kept_card
     from streams.stored_calibration import in_words
 
-    registry = _registry()
+    store = open_store(settings().store)
+    registry = Registry(store)
     line, version = registry.resolve(model)
-    manifest = registry.manifest(line, version)
-    text = (
-        f"{line}@{version}: {manifest.detector} on {manifest.features.backbone}, {manifest.mode}, cause {manifest.cause}\n"
-        f"learnt from {len(manifest.training_keys)} images, {len(manifest.left_out)} left out, parent {manifest.parent}\n"
-        f"threshold {registry.operating_point(line, version).threshold:.4f} for {manifest.threshold.false_alarm_rate:.1%} "
-        f"false alarms ({manifest.threshold.low:.1%} to {manifest.threshold.high:.1%})\n"
-        f"drift watch: {in_words(manifest.calibration, manifest.reference)}"
-    )
-    return Answer({"version": version, "manifest": manifest}, text)
+    story = version_story(Ledger.open(settings().ledger), registry, line, version)
+    text = kept_card(store, story)
+    data = {each.name: getattr(story, each.name) for each in fields(story)} | {"card": text}
+    if card:
+        return Answer(data, text)
+    threshold = story.manifest.threshold
+    lines = [
+        f"{line}@{version} {' '.join(story.marks)}".rstrip() + ":",
+        *version_words(story),
+        f"calibrated for {threshold.false_alarm_rate:.1%} false alarms ({threshold.low:.1%} to {threshold.high:.1%})",
+        f"drift watch: {in_words(story.manifest.calibration, story.manifest.reference)}",
+    ]
+    return Answer(data, "\n  ".join(lines))
 
 
 @command(models, 'driftline models promote press-4/door@3 --why "new lamps"', name="promote")
@@ -168,6 +191,25 @@ def models_promote(console: Console, model: str, why: str) -> Answer:
     line, version = registry.resolve(model)
     promoted = change_champion(settings(), local_actor(), line, version=version, why=why)
     return Answer(promoted, f"{line}@{promoted.version} in service, {promoted.previous} is the previous one")
+
+
+@command(models, 'driftline models approve press-4/door@3 --why "finds the new scratch"', name="approve")
+@click.argument("model")
+@click.option("--why", required=True, help="The reason, for the audit trail.")
+def models_approve(console: Console, model: str, why: str) -> Answer:
+    """Agree to a version that a request made; it goes into service once enough people have (two where the line wants four eyes)."""
+    decided = decide_about(settings(), local_actor(), *_registry().resolve(model), approves=True, why=why)
+    serving = "in service" if decided.champion == decided.version else "approved, and waits for a second person"
+    return Answer(decided, f"{decided.line}@{decided.version} {serving}")
+
+
+@command(models, 'driftline models reject press-4/door@3 --why "misses scratches"', name="reject")
+@click.argument("model")
+@click.option("--why", required=True, help="The reason, for the audit trail.")
+def models_reject(console: Console, model: str, why: str) -> Answer:
+    """Refuse a version that a request made: it scores beside the champion no more."""
+    decided = decide_about(settings(), local_actor(), *_registry().resolve(model), approves=False, why=why)
+    return Answer(decided, f"{decided.line}@{decided.version} rejected, version {decided.champion} stays in service")
 
 
 @command(models, 'driftline models rollback press-4/door --why "flags good parts"', name="rollback")

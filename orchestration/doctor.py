@@ -12,6 +12,7 @@ from detectors.store import open_store
 from streams import buses
 from streams.ledger import Ledger
 from streams.ledger_engine import shown
+from streams.lines_in_force import LinesInForce
 from streams.newest_first import BACKLOG_GROUP
 from streams.settings import Settings, load_lines
 from streams.topics import BACKLOG, TOPICS
@@ -58,6 +59,9 @@ def _disk(settings: Settings) -> str:
 
 
 def _configuration(settings: Settings) -> str:
+    fault = LinesInForce(settings.home).fault
+    if fault is not None:
+        raise DriftlineError(fault)
     lines = load_lines(settings.home)
     missing = [config.weights for config in lines.values() if config.weights and not Path(config.weights).is_file()]
     if missing:

@@ -59,8 +59,11 @@ def fit_line(
     *,
     through: Callable[[Extractor], Extractor] = lambda extractor: extractor,
     told: Progress = unwatched,
+    vouched: frozenset[str] = frozenset(),
 ) -> Model:
-    """The model of images by key that the configuration asks for; `through` wraps its extractor."""
+    """The model of images by key that the configuration asks for; `through` wraps its extractor, `vouched` are keys of images that people
+    called normal.
+    """
     step = max(1, len(images) // QUANTISED_ON)
     some = [images[i] for i in range(0, len(images), step)] if config.runtime == "openvino-int8" else []
     extractor, notes = extractors.fitting(
@@ -80,6 +83,7 @@ def fit_line(
         memory=config.memory,
         told=told,
         notes=notes,
+        vouched=vouched,
     )
 
 

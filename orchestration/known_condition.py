@@ -20,7 +20,9 @@ from detectors.images import Image, statistics
 from detectors.manifest import DriftReference, FeatureSpec, Manifest
 from detectors.model import Model
 from detectors.registry import Registry
-from orchestration.gates import MEDIAN_ERROR, Evidence, finds_drawn_defects, threshold_holds
+from orchestration.evidence import Evidence
+from orchestration.gate_calibration import MEDIAN_ERROR, threshold_holds
+from orchestration.gate_defects import finds_drawn_defects
 from streams.calibrating import (
     CLIP,
     FIELDS,
@@ -134,7 +136,8 @@ def judges_well(candidate: Model, champion: Model | None, images: Sequence[Image
         return False, f"scores differ: {scores.words}"
     words = [f"scores: {scores.words}"]
     for gate, count in ((threshold_holds, SCORED), (finds_drawn_defects, DRAWN_ON)):
-        result = gate(Evidence(candidate=candidate, champion=champion, held_out=spread(images, count), files={}))
+        shown = {f"image {at}": image for at, image in enumerate(spread(images, count))}
+        result = gate(Evidence(candidate=candidate, champion=champion, held_out=shown, files={}))
         words.append(result.words)
         if not result.passed:
             return False, "; ".join(words)

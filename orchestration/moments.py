@@ -3,15 +3,9 @@
 from datetime import UTC, datetime
 
 from detectors.errors import InvalidInput
+from streams.moments import utc
 
-
-def utc(at: float) -> str:
-    """A moment in words.
-
-    >>> utc(1_700_000_000.25)
-    '2023-11-14 22:13:20Z'
-    """
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%SZ}"
+__all__ = ["moment_of", "utc"]
 
 
 def moment_of(text: str, *, option: str) -> float:

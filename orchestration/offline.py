@@ -1,34 +1,33 @@
 """What the commands do without a running installation: train, rank and predict on folders, change a champion."""
 
-import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as distribution_version
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 
 from detectors.artifact import Provenance, unpack
 from detectors.backbones import BACKBONES
-from detectors.errors import ImageError, InvalidInput
+from detectors.errors import InvalidInput
 from detectors.extractors import ExtractorCache
 from detectors.fitting import Progress, unwatched
-from detectors.images import Image, decode, encode_jpeg
+from detectors.images import encode_jpeg
 from detectors.model import Model, heatmap
-from detectors.objects import ObjectStore, image_key
+from detectors.objects import ObjectStore
 from detectors.patchcluster import PatchCluster
 from detectors.registry import Pointers, Registry
 from detectors.store import open_store
 from orchestration.fitting import fit_line, pack_version
+from orchestration.image_files import ImageFiles, image_files, kept, readable
 from streams.actions import Actor, promote, rollback
 from streams.ledger import Ledger
 from streams.messages import ModelPromoted
+from streams.model_card import keep_card
 from streams.settings import LineConfig, Settings, load_lines, weights_files
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 
 class Watcher(Protocol):
@@ -39,25 +38,6 @@ class Watcher(Protocol):
 
     def told(self, what: str, done: int, total: int, /) -> None:
         """What is being done, how much of it is done, and of how much."""
-
-
-class ImageFiles(Sequence[Image]):
-    """Files that can be read as images, each decoded anew when asked for: a folder may be larger than memory."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = tuple(paths)
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    @overload
-    def __getitem__(self, index: int) -> Image: ...
-    @overload
-    def __getitem__(self, index: slice) -> "ImageFiles": ...
-    def __getitem__(self, index: int | slice) -> "Image | ImageFiles":
-        if isinstance(index, slice):
-            return ImageFiles(self.paths[index])
-        return decode(self.paths[index].read_bytes())
 
 
 class ScoredFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,30 +75,6 @@ class Predictions(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: dict[str, str]
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The image files under a folder, in order of name; raises InvalidInput where there is none."""
-    if not folder.is_dir():
-        raise InvalidInput(f"{folder} is no folder; name one with images")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
-        raise InvalidInput(f"no images in {folder} ({', '.join(sorted(SUFFIXES))}); name a folder with some")
-    return found
-
-
-def readable(paths: Iterable[Path]) -> tuple[ImageFiles, dict[str, str]]:
-    """Those of the files that can be decoded, and for each other the reason."""
-    good: list[Path] = []
-    unreadable: dict[str, str] = {}
-    for path in paths:
-        try:
-            decode(path.read_bytes())
-        except (ImageError, OSError) as error:
-            unreadable[str(path)] = str(error)
-        else:
-            good.append(path)
-    return ImageFiles(good), unreadable
-
-
 def fit_files(images: ImageFiles, keys: Sequence[str], config: LineConfig, *, told: Progress = unwatched) -> Model:
     """A model of files named by keys; raises InvalidInput where there is no file."""
     if not images:
@@ -137,7 +93,7 @@ def train_images(
 ) -> Trained:
     """As `train_line`, on these files."""
     images, unreadable = readable(paths)
-    stored = {_keep(store, line, path): path for path in images.paths}
+    stored = {kept(store, line, path): path for path in images.paths}
     model = fit_files(ImageFiles(list(stored.values())), list(stored), config, told=told)
     registry = Registry(store)
     before = registry.pointers(line)
@@ -152,18 +108,9 @@ def train_images(
         metrics={"unreadable": float(len(unreadable))},
     )
     version = registry.publish(line, pack_version(model, provenance, config, golden_image=images[0]))
+    keep_card(store, registry, line, version)
     pointers = registry.promote(line, version) if before.champion is None else before
     return Trained(version, pointers, model, stored)
-
-
-def _keep(store: ObjectStore, line: str, path: Path) -> str:
-    """Put a training image into the store, so that verdicts can show the normal patch they were compared with."""
-    data = path.read_bytes()
-    key = image_key(
-        line, hashlib.sha256(data).hexdigest(), at=path.stat().st_mtime, suffix=path.suffix.lower().lstrip(".")
-    )
-    store.put(key, data)
-    return key
 
 
 def rank_folder(folder: Path, config: LineConfig, *, watcher: Watcher) -> Ranking:

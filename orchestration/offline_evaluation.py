@@ -27,7 +27,8 @@ from detectors.evaluation import (
 from detectors.images import Image, decode, decode_mask
 from detectors.manifest import Threshold
 from detectors.model import ImageScore, Model
-from orchestration.offline import Watcher, fit_files, image_files, readable
+from orchestration.image_files import image_files, readable
+from orchestration.offline import Watcher, fit_files
 from streams.settings import LineConfig
 
 SIDE_PX = 256

@@ -19,6 +19,7 @@ from streams.bus import Bus
 from streams.buses import open_bus
 from streams.camera import Camera, ImageSent, Pace, PhaseEnded, PhaseStarted, replay
 from streams.ledger import Ledger
+from streams.ledger_rows import IN_WORK
 from streams.newest_first import BACKLOG_GROUP
 from streams.scenario import Scenario, plan
 from streams.settings import LineConfig, Settings
@@ -56,10 +57,10 @@ class Stage:
 
 
 def line_of(scenario: Scenario) -> LineConfig:
-    """How the scenario's line is run: its [config], its [model] options, and a cold start after its first phase."""
-    config, model = (msgspec.structs.asdict(table) for table in (scenario.config, scenario.model))
-    config |= {name: value for name, value in model.items() if value is not None}
-    return LineConfig(**config | {"cold_start_images": scenario.config.cold_start_images or scenario.phases[0].images})
+    """How the scenario's line is run: the defaults, a cold start after its first phase, the scenario's model options and its `config`."""
+    options = {name: value for name, value in msgspec.structs.asdict(scenario.model).items() if value is not None}
+    known = {name: value for name, value in options.items() if name in LineConfig.__struct_fields__}
+    return msgspec.convert({"cold_start_images": scenario.phases[0].images, **known, **scenario.config}, LineConfig)
 
 
 def write_line(settings: Settings, line: str, config: LineConfig) -> None:
@@ -156,7 +157,9 @@ def settle(stage: Stage, line: str) -> None:
 def _at_rest(stage: Stage, line: str) -> bool:
     if any(stage.bus.lag(group, topics) for group, topics in _groups().items()):
         return False
-    if stage.ledger.requests(line, states=("open", "running")):
+    if stage.ledger.requests(
+        line, states=IN_WORK
+    ):  # a version on trial waits for images, which a line at rest has none of
         return False
     champion = stage.registry.pointers(line).champion
     servings = stage.ledger.servings(line)

@@ -11,6 +11,7 @@ from detectors.evaluation import image_auroc
 from detectors.registry import Registry
 from streams.ledger import Ledger, RequestRow
 from streams.messages import DriftIncident, Verdict
+from streams.trials import rolled_back
 
 
 class ModelOnPhase(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +44,7 @@ class PhaseReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VersionReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A version made during the replay, and how long it took to get into service."""
+    """A version made during the replay, and how long it took to get into service. `rolled_back`: it was taken back since."""
 
     version: int
     detector: str
@@ -53,6 +54,7 @@ class VersionReport(msgspec.Struct, frozen=True, kw_only=True):
     gates: str
     alarm_to_request_s: float | None
     request_to_serving_s: float | None
+    rolled_back: bool
 
 
 class RequestReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -219,6 +221,7 @@ def _version(line: str, number: int, ledger: Ledger, registry: Registry) -> Vers
         if request and request.alarm_at is not None
         else None,
         request_to_serving_s=serving_at - request.requested_at if request and serving_at is not None else None,
+        rolled_back=number in rolled_back(ledger.promotions(line)),
     )
 
 

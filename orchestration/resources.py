@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from detectors.errors import NotFound
+from detectors.registry import Registry
+from detectors.store import open_store
 from streams.ledger import Ledger
-from streams.settings import Settings, device_of, line_config, load_lines, weights_files
+from streams.lines_in_force import LinesInForce
+from streams.settings import Settings, device_of, line_config, weights_files
 
 if TYPE_CHECKING:
     from orchestration.retrain import Retrain
@@ -39,6 +42,16 @@ class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Ledger.open(self.settings.ledger)
 
     @cached_property
+    def registry(self) -> Registry:
+        """The versions of the lines."""
+        return Registry(open_store(self.settings.store))
+
+    @cached_property
+    def in_force(self) -> LinesInForce:
+        """How the lines are run; a mistake in the file leaves the last good one in force."""
+        return LinesInForce(self.settings.home)
+
+    @cached_property
     def _retrains(self) -> dict[str, "Retrain"]:
         return {}
 
@@ -51,27 +64,22 @@ class Installation(dg.ConfigurableResource):  # type: ignore[type-arg]
     def _open_retrain(self, request_id: str, attempt: int) -> "Retrain":
         # Imported here to keep torch out of the daemon and the web page, which load this module too.
         from detectors.extractors import ExtractorCache
-        from detectors.registry import Registry
-        from detectors.store import open_store
         from orchestration.retrain import Retrain, Rooms
-        from orchestration.training import Workbench
-        from streams.buses import open_bus
+        from orchestration.workbench import Workbench
 
         row = self.ledger.request(request_id)
         if row is None:
             raise NotFound(f"no request {request_id!r} in the ledger; `driftline retrain --line L` files one")
-        lines = load_lines(self.settings.home)
-        store = open_store(self.settings.store)
+        lines = self.in_force.lines
         rooms = Rooms(
             ledger=self.ledger,
-            registry=Registry(store),
+            registry=self.registry,
             bench=Workbench(
-                store,
+                open_store(self.settings.store),
                 ExtractorCache(
                     weights=weights_files(lines), folder=self.settings.home / "networks", device=device_of(lines)
                 ),
             ),
-            bus=open_bus(self.settings.bus),
             code_version=version("driftline"),
         )
         return Retrain(rooms, row, attempt, line_config(lines, row.request.line))

@@ -4,7 +4,7 @@ Heavy (imports the detectors and through them torch): only the run itself import
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,28 +12,25 @@ import msgspec
 
 from detectors.artifact import Provenance
 from detectors.errors import ArtifactError, NotFound
-from detectors.images import Image
 from detectors.manifest import FeatureSpec
 from detectors.model import Extractor, Model
-from detectors.registry import Pointers, Registry
-from orchestration.gates import Evidence
-from orchestration.promoting import announce
-from orchestration.training import (
-    Drafts,
-    RememberingExtractor,
-    TrainingSet,
-    Workbench,
-    choose_images,
-    fit_candidate,
-    load,
-    pack_candidate,
-)
-from streams.bus import Bus
-from streams.classifying import SURGE
-from streams.incidents import EXPECTED, IGNORED
-from streams.ledger import GateResult, Ledger, RequestRow
+from detectors.registry import Registry
+from orchestration.evidence import Evidence
+from orchestration.gates import judge
+from orchestration.gathering import Contenders, Sources, gather
+from orchestration.judgement import Judgement
+from orchestration.material import Material, learnt_by_champion, material_of, trusted_folder
+from orchestration.second_look import Clock
+from orchestration.training import Drafts, fit_candidate, load, pack_candidate
+from orchestration.training_set import TrainingSet, choose_images, keep_snapshot, learnt_from
+from orchestration.windows import window_of
+from orchestration.workbench import RememberingExtractor, Workbench
+from streams.causes import REFRESH, TRUSTED
+from streams.ledger import Ledger, RequestRow
 from streams.messages import RetrainRequest
+from streams.model_card import keep_card
 from streams.settings import LineConfig
+from streams.succession import Introduced, introduce
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,6 @@ class Rooms:
     ledger: Ledger
     registry: Registry
     bench: Workbench
-    bus: Bus
     code_version: str
     now: Callable[[], float] = time.time
 
@@ -64,68 +60,74 @@ class Retrain:
 
     def choose(self) -> TrainingSet:
         """Make and keep the training set."""
-        chosen = choose_images(self.request, self.rooms.bench, self.extractor)
+        chosen = choose_images(self.request, self._material(), self.rooms.bench, self.extractor)
         self._drafts.keep_training_set(chosen)
         return chosen
 
     def fit(self) -> Model:
-        """Fit, pack and keep the candidate."""
+        """Fit, pack and keep the candidate, and write down what became of each image."""
         training_set = self._drafts.training_set()
         model = fit_candidate(training_set, self.rooms.bench, self.extractor, self.config)
         provenance = self._provenance(training_set)
         self._drafts.keep_candidate(pack_candidate(model, training_set, self.rooms.bench, provenance, self.config))
+        line, request_id = self.request.line, self.request.request_id
+        self.rooms.ledger.note_training_images(line, request_id, learnt_from(training_set, model.left_out))
         return model
+
+    def _material(self) -> Material:
+        rooms, request = self.rooms, self.request
+        trusted = self.config.trusted if request.mode == TRUSTED else None
+        return material_of(
+            request.mode,
+            window_of(rooms.ledger, request),
+            rooms.ledger.reviewed(request.line),
+            learnt_by_champion(rooms.registry, request.line) if request.mode == REFRESH else (),
+            folder=trusted_folder(rooms.bench.store, request.line, trusted),
+        )
 
     @cached_property
     def evidence(self) -> Evidence:
         """What the gates judge."""
-        files = self._drafts.candidate()
-        return Evidence(
-            candidate=load(files, self._extractors),
-            champion=self.champion(),
-            held_out=self._held_out(),
-            files=files,
-            beside=open_beside(self.rooms.ledger, self.request),
-        )
+        sources = Sources(self.rooms.ledger, self.rooms.bench.store, Clock())
+        return gather(sources, self.request, self._drafts.training_set(), self._contenders())
 
-    def champion(self) -> Model | None:
-        """The line's champion; None where it has none, or one that cannot be loaded."""
-        champion = self.rooms.registry.pointers(self.request.line).champion
-        if champion is None:
-            return None
-        try:
-            return load(self.rooms.registry.files(self.request.line, champion), self._extractors)
-        except (ArtifactError, NotFound):
-            return None
+    def judge(self, gate: str) -> Judgement:
+        """What a gate finds, written down; one that cannot be evaluated fails."""
+        found = judge(gate, lambda: self.evidence)
+        self.rooms.ledger.note_gate(self.request.request_id, found)
+        return found
 
-    def in_force(self, version: int) -> Model:
-        """A version of the line as a scorer would take it up, with the threshold in force; raises ArtifactError or NotFound."""
-        registry, line = self.rooms.registry, self.request.line
-        model = load(registry.files(line, version), self._extractors)
-        threshold = registry.operating_point(line, version).threshold
-        return replace(model, threshold=msgspec.structs.replace(model.threshold, value=threshold))
-
-    def note(self, gate: GateResult) -> None:
-        """Write a gate's result down."""
-        self.rooms.ledger.note_gate(self.request.request_id, gate)
-
-    def publish(self) -> Pointers:
-        """Publish the candidate as a version, make it the champion, announce it and end the request. Each step repeats harmlessly."""
-        registry, line, request = self.rooms.registry, self.request.line, self.request
+    def publish(self) -> Introduced:
+        """Publish the candidate as a version, and put it into service, on trial or before a person. Each step repeats harmlessly."""
+        ledger, registry, line = self.rooms.ledger, self.rooms.registry, self.request.line
         version = registry.publish(line, self._drafts.candidate())
-        pointers = registry.promote(line, version)
-        announce(self.rooms.bus, pointers, request, why=request.cause, at=self.rooms.now())
-        self.rooms.ledger.end_request(
-            request.request_id, outcome="promoted", version=version, detail="all gates passed", at=self.rooms.now()
-        )
-        return pointers
+        keep_card(self.rooms.bench.store, registry, line, version, ledger=ledger)
+        return introduce(ledger, registry, self.request, version, self.config, at=self.rooms.now())
 
     def _extractors(self, spec: FeatureSpec, network: bytes | None) -> Extractor:
         """The run's own extractor where the specification is the same, so that images pass through the backbone once."""
         return self.extractor if spec == self.extractor.spec else self.rooms.bench.extractors(spec, network)
 
-    def _held_out(self) -> Sequence[Image]:
-        return self.rooms.bench.images(self._drafts.training_set().held_out)
+    def _contenders(self) -> Contenders:
+        """Candidate and champion, the champion with the threshold that is in force. One that cannot be loaded may be replaced."""
+        files, registry, line = self._drafts.candidate(), self.rooms.registry, self.request.line
+        contenders = Contenders(load(files, self._extractors), files)
+        version = registry.pointers(line).champion
+        if version is None:
+            return contenders
+        try:
+            champion, theirs = self.in_force(version)
+        except (ArtifactError, NotFound) as error:
+            return replace(contenders, without_champion=f"the champion cannot be loaded ({error})")
+        return replace(contenders, champion=champion, champion_files=theirs)
+
+    def in_force(self, version: int) -> tuple[Model, Mapping[str, bytes]]:
+        """A version of the line with the threshold that is in force, and its files; raises ArtifactError or NotFound."""
+        registry, line = self.rooms.registry, self.request.line
+        files = registry.files(line, version)
+        model = load(files, self._extractors)
+        threshold = msgspec.structs.replace(model.threshold, value=registry.operating_point(line, version).threshold)
+        return replace(model, threshold=threshold), files
 
     def _provenance(self, training_set: TrainingSet) -> Provenance:
         return Provenance(
@@ -136,18 +138,6 @@ class Retrain:
             request_id=self.request.request_id,
             created_at=self.rooms.now(),
             code_version=self.rooms.code_version,
+            snapshot=keep_snapshot(self.rooms.bench.store, training_set),
             metrics={"held_out": float(len(training_set.held_out)), "left_out": float(len(training_set.left_out))},
         )
-
-
-def open_beside(ledger: Ledger, request: RetrainRequest) -> tuple[str, ...]:
-    """Open surges of defects, where a line asked by itself and nobody called its drift expected: only a surge shows so late that its bad
-    parts may be among the images of the request; while a camera shows nothing, no line asks.
-    """
-    if request.incident_id is None:
-        return ()
-    said = [each.says for each in ledger.answers(request.incident_id) if each.says in (EXPECTED, IGNORED)]
-    if said[-1:] == [EXPECTED]:
-        return ()
-    open_kinds = {each.kind for each in ledger.incidents(request.line, open_only=True)}
-    return (SURGE,) if SURGE in open_kinds else ()

@@ -12,15 +12,18 @@ import msgspec
 from detectors.encoding import encode_name
 from detectors.errors import ArtifactError, Conflict, ImageError, InvalidInput, NotFound
 from detectors.images import Image, decode
+from detectors.model import Model
 from detectors.objects import ObjectStore
 from orchestration.known_condition import FEWEST, PICTURES, Comparison, alike, compared, judges_well, manifests, spread
-from orchestration.promoting import announce
 from orchestration.retrain import Retrain
 from streams.comebacks import last_asked, proven
+from streams.ledger_rows import AWAITING
 from streams.messages import RetrainRequest
+from streams.succession import replace_waiting, serve
+from streams.trials import cure
 
 NOT_LOOKED = "not looked for"
-SWITCHED_BACK, AWAITING, CANCELLED = "switched_back", "awaiting_approval", "cancelled"
+SWITCHED_BACK, CANCELLED = "switched_back", "cancelled"
 
 
 class Comeback(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +89,7 @@ def _comparisons(retrain: Retrain, images: Sequence[Image]) -> Sequence[Comparis
         if len(before) >= FEWEST and alike(before, images):
             return False, "it asked for another model in this very condition"
         try:
-            return judges_well(retrain.in_force(version), retrain.champion(), seen)
+            return judges_well(retrain.in_force(version)[0], _champion(retrain), seen)
         except (ArtifactError, NotFound) as error:
             return False, f"cannot be loaded: {error}"
 
@@ -104,28 +107,48 @@ def _readable(retrain: Retrain, request: RetrainRequest) -> list[Image]:
     return images
 
 
+def _champion(retrain: Retrain) -> Model | None:
+    """The version that asks; None where it cannot be loaded, which is no reason to keep it."""
+    version = retrain.rooms.registry.pointers(retrain.request.line).champion
+    try:
+        return None if version is None else retrain.in_force(version)[0]
+    except (ArtifactError, NotFound):
+        return None
+
+
 def _carry_out(retrain: Retrain, comeback: Comeback, words: dict[str, str]) -> Looked:
     """Promote or offer the version, unless somebody promoted another one meanwhile; each step repeats harmlessly."""
-    version, request_id = comeback.version, retrain.request.request_id
-    why = f"the line returned to the condition of version {version}"
+    ledger, at = retrain.rooms.ledger, retrain.rooms.now()
+    why = f"the line returned to the condition of version {comeback.version}"
     try:
-        outcome = _serve(retrain, comeback, why)
-        ended, detail = version, f"{why}: {comeback.words}"
+        if retrain.config.promotion == "automatic":
+            outcome = _serve(retrain, comeback, why, at)
+        else:
+            outcome = _offer(retrain, comeback, why, at)
     except (Conflict, InvalidInput) as error:
-        outcome, ended, detail = CANCELLED, None, f"{why}, but somebody was quicker: {error}"
-    at = retrain.rooms.now()
-    retrain.rooms.ledger.end_request(request_id, outcome=outcome, version=ended, detail=detail, at=at)
-    return Looked(words, version=ended, outcome=outcome)
+        detail = f"{why}, but somebody was quicker: {error}"
+        ledger.end_request(retrain.request.request_id, outcome=CANCELLED, version=None, detail=detail, at=at)
+        return Looked(words, outcome=CANCELLED)
+    replace_waiting(ledger, retrain.request, comeback.version, at=at)
+    return Looked(words, version=comeback.version, outcome=outcome)
 
 
-def _serve(retrain: Retrain, comeback: Comeback, why: str) -> str:
-    registry, request = retrain.rooms.registry, retrain.request
-    if retrain.config.promotion != "automatic":
-        registry.set_challenger(request.line, comeback.version)
-        return AWAITING
-    pointers = registry.promote(request.line, comeback.version, expected_sequence=comeback.sequence)
-    announce(retrain.rooms.bus, pointers, request, why=why, at=retrain.rooms.now())
+def _serve(retrain: Retrain, comeback: Comeback, why: str, at: float) -> str:
+    rooms, detail = retrain.rooms, f"{why}: {comeback.words}"
+    serve(
+        rooms.ledger, rooms.registry, retrain.request, comeback.version, retrain.config, why=why, detail=detail, at=at,
+        expected_sequence=comeback.sequence, outcome=SWITCHED_BACK,
+    )  # fmt: skip
     return SWITCHED_BACK
+
+
+def _offer(retrain: Retrain, comeback: Comeback, why: str, at: float) -> str:
+    """The version waits for a person as the line's challenger."""
+    request, version = retrain.request, comeback.version
+    retrain.rooms.registry.set_challenger(request.line, version)
+    detail = f"{why}: {comeback.words}; {cure(request.line, version, retrain.config)}"
+    retrain.rooms.ledger.end_request(request.request_id, outcome=AWAITING, version=version, detail=detail, at=at)
+    return AWAITING
 
 
 def _kept(retrain: Retrain) -> Comeback | None:

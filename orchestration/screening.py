@@ -9,7 +9,8 @@ from detectors.fitting import Progress, unwatched
 from detectors.images import decode
 from detectors.model import ImageScore, Model, heatmap
 from orchestration.html_report import document, figure, row
-from orchestration.offline import ImageFiles, fit_files
+from orchestration.image_files import ImageFiles
+from orchestration.offline import fit_files
 from streams.settings import LineConfig
 
 

@@ -12,11 +12,15 @@ from pathlib import Path
 
 import dagster as dg
 
+from detectors.errors import DriftlineError, Unavailable
+from orchestration.asking import ask
+from orchestration.finishing import finish_promoted
 from orchestration.resources import ATTEMPT_TAG, LINE_TAG, PID_TAG, REQUEST_TAG, Installation
+from orchestration.windows import unknown_in, window_of
 from streams.ledger import Ledger, RequestRow
+from streams.ledger_rows import IN_WORK
 
 ATTEMPTS = 3
-UNENDED = ("open", "running")
 
 retrain_job = dg.define_asset_job("retrain", selection=dg.AssetSelection.all(), executor_def=dg.in_process_executor)
 
@@ -71,15 +75,47 @@ def next_step(tried: Sequence[Tried], failed_gates: Sequence[str]) -> Launch | E
 @dg.sensor(job=retrain_job, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
 def requested_retrains(context: dg.SensorEvaluationContext, installation: Installation) -> Iterator[dg.RunRequest]:
     """Open requests become runs; requests whose runs failed are tried again or ended."""
-    for row in installation.ledger.requests(states=UNENDED):
-        runs = _runs_of(context.instance, row)
-        step = next_step(runs, _failed_gates(installation.ledger, row))
-        if isinstance(step, Launch):
-            yield _run_request(row, step.attempt)
-        elif isinstance(step, End):
-            installation.ledger.end_request(
-                row.request.request_id, outcome=step.outcome, version=None, detail=step.detail, at=time.time()
-            )
+    for row in installation.ledger.requests(states=IN_WORK):
+        try:
+            attempt = _attempt_due(context.instance, installation, row)
+        except Unavailable:
+            raise
+        except DriftlineError as error:  # of one line; the others go on
+            context.log.warning(f"line {row.request.line}: request {row.request.request_id}: {error}")
+            continue
+        if attempt is not None:
+            yield _run_request(row, attempt)
+
+
+@dg.sensor(minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)
+def standing_causes(context: dg.SensorEvaluationContext, installation: Installation) -> dg.SkipReason:
+    """Reviews and schedules that ask for a new model: their requests go into the ledger, from where they are carried out as any other."""
+    asked = ask(installation.ledger, installation.registry, installation.in_force, context.cursor, at=time.time())
+    context.update_cursor(asked.cursor)
+    return dg.SkipReason(asked.in_words)
+
+
+def _attempt_due(instance: dg.DagsterInstance, installation: Installation, row: RequestRow) -> int | None:
+    """The attempt to start now, if any; a request that is over is ended."""
+    ledger, request = installation.ledger, row.request
+    runs = _runs_of(instance, row)
+    step = next_step(runs, _failed_gates(ledger, row))
+    if step is None or (runs and finish_promoted(ledger, installation.registry, request, at=time.time())):
+        return None
+    impossible = unknown_in(ledger, installation.registry, request)
+    if impossible is not None:
+        step = End("failed", impossible)
+    if isinstance(step, Launch):
+        return step.attempt if _has_its_images(ledger, row) else None
+    ledger.end_request(request.request_id, outcome=step.outcome, version=None, detail=step.detail, at=time.time())
+    return None
+
+
+def _has_its_images(ledger: Ledger, row: RequestRow) -> bool:
+    """Whether there are the images that a request needs; what it waits for otherwise is noted with it."""
+    waits = window_of(ledger, row.request).waits
+    ledger.note_waiting(row.request.request_id, waits)
+    return waits is None
 
 
 def _run_request(row: RequestRow, attempt: int) -> dg.RunRequest:

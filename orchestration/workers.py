@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import msgspec
 
@@ -18,8 +17,9 @@ from orchestration.health_server import observed
 from streams.bus import Consumer
 from streams.buses import open_bus
 from streams.ledger import Ledger
+from streams.lines_in_force import LinesInForce
 from streams.newest_first import BACKLOG_GROUP, FreshFirst
-from streams.settings import LineConfig, Settings, device_of, line_config, load_lines, weights_files
+from streams.settings import Settings, device_of, weights_files
 from streams.topics import BACKLOG, RECORDED
 from streams.worker import Handler, Worker
 
@@ -30,6 +30,8 @@ NEWEST_FIRST = "newest-first"
 
 Ready = Callable[[], None]
 
+_log = logging.getLogger(__name__)
+
 
 def score(settings: Settings, stop: threading.Event) -> None:
     """Judge images until told to stop."""
@@ -39,17 +41,21 @@ def score(settings: Settings, stop: threading.Event) -> None:
     from streams.serving import ServingModels
 
     store = open_store(settings.store)
-    lines = load_lines(settings.home)
+    in_force = LinesInForce(settings.home, _log.warning)
+    lines = in_force.lines
     extractors = ExtractorCache(weights=weights_files(lines), device=device_of(lines))
     models = ServingModels(Registry(store), extractors, now=time.time, budget_bytes=settings.model_memory)
+    aside = any(config.backlog == NEWEST_FIRST for config in lines.values())
     handler = ScoreHandler(
         store,
         models,
         now=time.time,
-        deadline_ms=lambda line: line_config(lines, line).deadline_ms,
-        newest_first=lambda line: line_config(lines, line).backlog == NEWEST_FIRST,
+        deadline_ms=lambda line: in_force.of(line).deadline_ms,
+        # What a scorer that does not read the backlog put there would lie until another one starts.
+        newest_first=lambda line: aside and in_force.of(line).backlog == NEWEST_FIRST,
+        shadow_share=lambda line: in_force.of(line).shadow_share,
+        full_batch=SCORER_BATCH,
     )
-    aside = any(config.backlog == NEWEST_FIRST for config in lines.values())
     try:
         _work(settings, stop, handler, name="scorer", topics=("images",), batch=SCORER_BATCH, aside=aside)
     finally:
@@ -66,7 +72,7 @@ def watch(settings: Settings, stop: threading.Event) -> None:
     registry = Registry(open_store(settings.store))
     handler = WatchHandler(
         partial(drift_reference, registry),
-        partial(_config, settings.home),
+        LinesInForce(settings.home, _log.warning).of,
         time.time,
         history=ledger,
         recorded=recorded_in(ledger),
@@ -77,9 +83,11 @@ def watch(settings: Settings, stop: threading.Event) -> None:
 
 def record(settings: Settings, stop: threading.Event) -> None:
     """Write everything into the ledger until told to stop."""
+    from streams.configuration_audit import ConfigurationAudit
     from streams.recording import RecordHandler
 
-    handler = RecordHandler(Ledger.open(settings.ledger), time.time)
+    ledger = Ledger.open(settings.ledger)
+    handler = RecordHandler(ledger, time.time, beside=ConfigurationAudit(settings.home, ledger).look)
     _work(settings, stop, handler, name="recorder", topics=RECORDED, batch=RECORDER_BATCH)
 
 
@@ -141,7 +149,3 @@ def drift_calibration(registry: Registry, line: str, version: int) -> msgspec.Ra
         return registry.manifest(line, version).calibration
     except NotFound:
         return NO_CALIBRATION
-
-
-def _config(home: Path, line: str) -> LineConfig:
-    return line_config(load_lines(home), line)

@@ -1,10 +1,9 @@
 """Which older versions a line may come back to, by what the ledger tells of them."""
 
-from collections.abc import Sequence
-
 from streams.classifying import COVARIATE
-from streams.ledger import Ledger, RequestRow
-from streams.messages import ModelPromoted, RetrainRequest
+from streams.ledger import Ledger
+from streams.messages import RetrainRequest
+from streams.trials import rolled_back
 
 
 def proven(ledger: Ledger, line: str) -> frozenset[int]:
@@ -12,22 +11,7 @@ def proven(ledger: Ledger, line: str) -> frozenset[int]:
     promotions = ledger.promotions(line)
     served = {each.version for each in promotions} | {each.version for each in ledger.servings(line)}
     refused = {each.version for each in ledger.alerts(line)}
-    return frozenset(served - refused - rolled_back(promotions, ledger.requests(line)))
-
-
-def rolled_back(promotions: Sequence[ModelPromoted], requests: Sequence[RequestRow]) -> frozenset[int]:
-    """Versions that somebody replaced by an older one, and did not promote again since.
-
-    A request that took an older version back did not roll anything back: the version it replaced served another condition.
-    """
-    outcome = {row.request.request_id: row.version for row in requests}
-    back: set[int] = set()
-    for each in sorted(promotions, key=lambda promotion: promotion.sequence):
-        back.discard(each.version)
-        on_request = each.request_id is not None and outcome.get(each.request_id) == each.version
-        if each.previous is not None and each.version < each.previous and not on_request:
-            back.add(each.previous)
-    return frozenset(back)
+    return frozenset(served - refused - rolled_back(promotions))
 
 
 def last_asked(ledger: Ledger, line: str, version: int) -> RetrainRequest | None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, Select, exc, func, insert, select, tu
 
 from detectors.errors import InvalidInput
 from streams.incidents import OPENED
+from streams.ledger_configuration import Described, note_configuration
 from streams.ledger_engine import fault, lock_requests, open_engine, refusal
 from streams.ledger_hours import hours_of, judged_of
 from streams.ledger_past import (
@@ -25,9 +26,15 @@ from streams.ledger_past import (
     openings,
     page_of,
 )
+from streams.ledger_points import flags_of, scored_parts
 from streams.ledger_rows import (
+    AWAITING,
+    IN_WORK,
+    SHADOWING,
+    UNENDED,
     AuditEntry,
     Counts,
+    Flags,
     GateResult,
     Hour,
     ImageStory,
@@ -35,6 +42,7 @@ from streams.ledger_rows import (
     LearntFrom,
     LineSummary,
     RequestRow,
+    ScoredPart,
 )
 from streams.ledger_schema import bring_up_to_date
 from streams.ledger_story import story_of
@@ -50,9 +58,18 @@ from streams.ledger_tables import (
     REQUESTS,
     VERDICTS,
 )
-from streams.ledger_training import note_training_images, reviewed_parts, shadows_of, training_images
+from streams.ledger_training import (
+    note_training_images,
+    reviewed_parts,
+    reviewed_since,
+    training_images,
+    training_set_of,
+    versions_learnt,
+)
+from streams.ledger_trials import flag_share, judged_since, shadows_of
 from streams.ledger_writing import insert_new, put_in_outbox, record_messages
 from streams.messages import (
+    Approval,
     Collected,
     DeadLetter,
     DriftIncident,
@@ -72,11 +89,12 @@ from streams.reviews import ReviewedPart
 from streams.topics import topic
 
 __all__ = [
-    "AuditEntry", "Counts", "GateResult", "Hour", "ImageStory", "JudgedSpan", "LearntFrom", "Ledger", "LineSummary", "RequestRow",
+    "UNENDED", "AuditEntry", "Counts", "Flags", "GateResult", "Hour", "ImageStory", "JudgedSpan", "LearntFrom", "Ledger", "LineSummary",
+    "RequestRow", "ScoredPart",
 ]  # fmt: skip
 
-UNENDED = ("open", "running")
-OUTCOMES = ("promoted", "refused", "awaiting_approval", "failed", "cancelled", "switched_back")
+OPEN = "open"
+OUTCOMES = ("promoted", "refused", AWAITING, "failed", "cancelled", "switched_back")
 HISTORY_PAGE = 500
 PLACES_PAGE = 2000
 
@@ -285,6 +303,10 @@ class Ledger:
         """What was in service since when, oldest first."""
         return self._events(ModelPromoted, line)
 
+    def approvals(self, line: str) -> list[Approval]:
+        """What people said of versions that waited for them, oldest first."""
+        return self._events(Approval, line)
+
     def servings(self, line: str) -> list[ModelServing]:
         """When a scorer took up a version, oldest first."""
         return self._events(ModelServing, line)
@@ -302,15 +324,50 @@ class Ledger:
         with self.transaction(writes=False) as connection:
             return reviewed_parts(connection, line)
 
+    def reviewed_since(self, line: str, since: float) -> int:
+        """Of how many images people said something after `since`, whatever it was."""
+        with self.transaction(writes=False) as connection:
+            return reviewed_since(connection, line, since)
+
+    def flags(self, line: str, version: int, *, threshold: float, since: float = -math.inf) -> Flags:
+        """What a version flagged from `since` on, and what another threshold would have; counted in an index, 0.1 microseconds each."""
+        with self.transaction(writes=False) as connection:
+            return flags_of(connection, line, version, threshold=threshold, since=since)
+
+    def scored_parts(self, line: str, version: int) -> list[ScoredPart]:
+        """The reviewed parts that a version scored, in service or beside the champion, by image, and what stands of them."""
+        with self.transaction(writes=False) as connection:
+            return scored_parts(connection, line, version)
+
     def shadows(self, line: str, version: int, *, since: float = -math.inf) -> list[ShadowVerdict]:
         """What a version said of images beside the champion from `since` on, oldest first."""
         with self.transaction(writes=False) as connection:
             return shadows_of(connection, line, version, since=since)
 
+    def flag_share(self, line: str, version: int, *, before: float, images: int) -> float | None:
+        """The share of its latest `images` before a moment that a version flagged; None where it had judged none."""
+        with self.transaction(writes=False) as connection:
+            return flag_share(connection, line, version, before=before, images=images)
+
+    def judged_since(self, line: str, version: int, since: float) -> tuple[int, float | None]:
+        """How many images a version has judged after a moment, and when the last of them."""
+        with self.transaction(writes=False) as connection:
+            return judged_since(connection, line, version, since)
+
     def note_training_images(self, line: str, request_id: str, images: Iterable[LearntFrom]) -> None:
         """What became of each image of a request's training set; a repeated run's choice replaces the earlier one."""
         with self.transaction() as connection:
             note_training_images(connection, line, request_id, images)
+
+    def training_set(self, line: str, request_id: str) -> list[LearntFrom]:
+        """What became of each image of a request's training set, by key."""
+        with self.transaction(writes=False) as connection:
+            return training_set_of(connection, line, request_id)
+
+    def versions_learnt(self, line: str) -> set[int]:
+        """The versions of the line whose training images are noted here; older ones, and those of a folder, are not."""
+        with self.transaction(writes=False) as connection:
+            return versions_learnt(connection, line)
 
     def training_images(self, line: str, image_keys: Sequence[str]) -> list[LearntFrom]:
         """In which training sets of the line these images are, oldest first."""
@@ -356,20 +413,48 @@ class Ledger:
 
     def begin_request(self, request_id: str, *, run_id: str, attempt: int, at: float) -> bool:
         """Take a request for a run; False where it has ended or the same or a later attempt has it."""
-        free = REQUESTS.c.state.in_(UNENDED) & ((REQUESTS.c.attempt < attempt) | (REQUESTS.c.run_id == run_id))
+        free = REQUESTS.c.state.in_(IN_WORK) & ((REQUESTS.c.attempt < attempt) | (REQUESTS.c.run_id == run_id))
         change = update(REQUESTS).where(REQUESTS.c.request_id == request_id, free)
         with self.transaction() as connection:
-            taken = connection.execute(change.values(state="running", run_id=run_id, attempt=attempt, started_at=at))
+            taken = connection.execute(
+                change.values(state="running", run_id=run_id, attempt=attempt, started_at=at, detail=None)
+            )
             return taken.rowcount == 1
 
+    def note_waiting(self, request_id: str, detail: str | None) -> None:
+        """What a request waits for that no run has taken up yet; None: for nothing any more."""
+        here = (REQUESTS.c.request_id == request_id) & (REQUESTS.c.state == OPEN)
+        with self.transaction() as connection:
+            connection.execute(
+                update(REQUESTS).where(here, REQUESTS.c.detail.is_distinct_from(detail)).values(detail=detail)
+            )
+
+    def begin_shadow(self, request_id: str, *, version: int, detail: str, at: float) -> bool:
+        """A request's version is published and scores beside the champion from now on; False where the request has come further."""
+        change = update(REQUESTS).where(REQUESTS.c.request_id == request_id, REQUESTS.c.state.in_(IN_WORK))
+        with self.transaction() as connection:
+            begun = connection.execute(change.values(state=SHADOWING, version=version, detail=detail, started_at=at))
+            return begun.rowcount == 1
+
     def end_request(self, request_id: str, *, outcome: str, version: int | None, detail: str, at: float) -> bool:
-        """End a request; the first end stands, and False says that there was one."""
+        """End a request; the first end stands, and False says that there was one. To await approval is none."""
         if outcome not in OUTCOMES:
             raise InvalidInput(f"outcome {outcome!r}; there are {', '.join(OUTCOMES)}")
-        change = update(REQUESTS).where(REQUESTS.c.request_id == request_id, REQUESTS.c.state.in_(UNENDED))
+        before = UNENDED if outcome == AWAITING else (*UNENDED, AWAITING)
+        change = update(REQUESTS).where(REQUESTS.c.request_id == request_id, REQUESTS.c.state.in_(before))
         with self.transaction() as connection:
             ended = connection.execute(change.values(state=outcome, version=version, detail=detail, ended_at=at))
             return ended.rowcount == 1
+
+    def cancel_waiting(self, entry: AuditEntry, request_id: str) -> bool:
+        """An action of a person: end a request that no run has taken up; False, and nothing done, where one has or it has ended."""
+        here = (REQUESTS.c.request_id == request_id) & (REQUESTS.c.state == OPEN)
+        ended = {"state": "cancelled", "detail": f"cancelled by {entry.who}", "ended_at": entry.at}
+        with self.transaction() as connection:
+            if connection.execute(update(REQUESTS).where(here).values(**ended)).rowcount == 0:
+                return False
+            _write_down(connection, entry)
+            return True
 
     def note_gate(self, request_id: str, gate: GateResult) -> None:
         """What a gate found; a repeated run's result replaces the earlier one. A value of NaN: it could not evaluate."""
@@ -396,10 +481,14 @@ class Ledger:
             if unless_requested:
                 lock_requests(connection)
                 _check_unrequested(connection, entry.line)
-            row = {"at": entry.at, "who": entry.who, "role": entry.role, "action": entry.action}
-            connection.execute(insert(AUDIT).values(**row, line=entry.line, detail=entry.detail))
+            _write_down(connection, entry)
             record_messages(connection, messages)
             put_in_outbox(connection, messages)
+
+    def note_configuration(self, lines: Described, *, who: str, at: float) -> int:
+        """Write an audit entry for each key of a line's description that is not as it was noted last; how many there were."""
+        with self.transaction() as connection:
+            return note_configuration(connection, lines, who=who, at=at)
 
     def audit(self, *, limit: int = 100) -> list[AuditEntry]:
         """Who did what, newest first."""
@@ -430,6 +519,11 @@ class Ledger:
         with self.transaction(writes=False) as connection:
             bodies = connection.execute(query).scalars().all()
         return [decode(body, kind) for body in bodies]
+
+
+def _write_down(connection: Connection, entry: AuditEntry) -> None:
+    row = {"at": entry.at, "who": entry.who, "role": entry.role, "action": entry.action}
+    connection.execute(insert(AUDIT).values(**row, line=entry.line, detail=entry.detail))
 
 
 def _check_unrequested(connection: Connection, line: str) -> None:

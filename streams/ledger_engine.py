@@ -79,6 +79,12 @@ def lock_requests(connection: Connection) -> None:
         connection.exec_driver_sql("LOCK TABLE requests IN SHARE ROW EXCLUSIVE MODE")
 
 
+def lock_audit(connection: Connection) -> None:
+    """Until the transaction ends nobody else adds an entry."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("LOCK TABLE audit IN SHARE ROW EXCLUSIVE MODE")
+
+
 def fault(error: Exception) -> DriftlineError | None:
     """What an error within a transaction means: a value that no ledger can hold, away for now, or (None) a mistake of ours."""
     sqlstate = str(getattr(getattr(error, "orig", None), "sqlstate", ""))

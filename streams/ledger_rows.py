@@ -1,6 +1,7 @@
 """What the ledger answers with, beside the wire types themselves."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from streams.messages import (
     Collected,
@@ -13,11 +14,18 @@ from streams.messages import (
     Verdict,
 )
 
+SHADOWING: Final = "shadowing"
+AWAITING: Final = "awaiting_approval"
+IN_WORK = ("open", "running")
+"""States of a request that Dagster has to carry out."""
+UNENDED = (*IN_WORK, SHADOWING)
+"""States in which a line may have no other request."""
+
 
 @dataclass(frozen=True)
 class LineSummary:
     """A line at a glance. `flag_rate`: over the latest verdicts, None without any; `collected`: images waiting for a first model;
-    `overdue`: of those judged, how many after the deadline the line had then.
+    `overdue`: of those judged, how many after the deadline the line had then; `request_waits`: what its open request waits for.
     """
 
     line: str
@@ -31,6 +39,7 @@ class LineSummary:
     open_incident: str | None
     open_request: str | None
     alert: ModelAlert | None
+    request_waits: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,10 @@ class ImageStory:
 
 @dataclass(frozen=True)
 class RequestRow:
-    """A request and how far it is. `state`: open, running, or its outcome; times are seconds since the epoch."""
+    """A request and how far it is. `state`: open, running, shadowing, or its outcome; times are seconds since the epoch.
+
+    `started_at`: since when it is running or shadowing; `ended_at` of one that awaits approval: since when.
+    """
 
     request: RetrainRequest
     state: str
@@ -100,6 +112,24 @@ class LearntFrom:
     why: str = ""
     request_id: str = ""
     version: int | None = None
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Of the images a version judged in a time: how many were flagged then, and how many have a score above a threshold."""
+
+    judged: int
+    flagged: int
+    above: int
+
+
+@dataclass(frozen=True)
+class ScoredPart:
+    """A reviewed part: the score a version gave it, and what stands of the reviews."""
+
+    image_id: str
+    score: float
+    says: str
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from sqlalchemy import ColumnElement, Connection, Table, func, select
 
 from streams.incidents import OPENED
 from streams.ledger_hours import judged_of
-from streams.ledger_rows import LineSummary
+from streams.ledger_rows import UNENDED, LineSummary
 from streams.ledger_tables import COLLECTED, EVENTS, INCIDENTS, REQUESTS, VERDICTS
 from streams.messages import DriftIncident, ModelAlert, ModelPromoted, ModelServing, decode
 
 LATEST = 200
 RATE_OVER_S = 60.0
+ALERTS_LOOKED_AT = 20
 
 
 def summary_of(connection: Connection, line: str, *, now: float | None) -> LineSummary:
@@ -19,6 +20,7 @@ def summary_of(connection: Connection, line: str, *, now: float | None) -> LineS
     last = [connection.execute(query).scalar_one() for query in (last_judged, last_collected)]
     last_at = max((at for at in last if at is not None), default=None)
     judged, overdue = judged_of(connection, line)
+    request, waits = _open_request(connection, line)
     return LineSummary(
         line=line,
         judged=judged,
@@ -29,8 +31,9 @@ def summary_of(connection: Connection, line: str, *, now: float | None) -> LineS
         last_at=last_at,
         version=_latest_version(connection, line),
         open_incident=_open_incident(connection, line),
-        open_request=_open_request(connection, line),
+        open_request=request,
         alert=_standing_alert(connection, line),
+        request_waits=waits,
     )
 
 
@@ -92,19 +95,22 @@ def _open_incident(connection: Connection, line: str) -> str | None:
     return None if body is None else decode(body, DriftIncident).kind
 
 
-def _open_request(connection: Connection, line: str) -> str | None:
-    here = (REQUESTS.c.line == line) & REQUESTS.c.state.in_(("open", "running"))
-    state: str | None = connection.execute(select(REQUESTS.c.state).where(here).limit(1)).scalar()
-    return state
+def _open_request(connection: Connection, line: str) -> tuple[str | None, str | None]:
+    """State and detail of the request that is carried out, else of the oldest that waits; None where there is none."""
+    here = (REQUESTS.c.line == line) & REQUESTS.c.state.in_(UNENDED)
+    query = select(REQUESTS.c.state, REQUESTS.c.detail).where(here)
+    found = connection.execute(query.order_by(REQUESTS.c.state.desc(), REQUESTS.c.requested_at).limit(1)).one_or_none()
+    return (None, None) if found is None else (found.state, found.detail)
 
 
 def _standing_alert(connection: Connection, line: str) -> ModelAlert | None:
-    """The latest refusal, unless a scorer has taken up another version since."""
+    """The latest refusal of a champion, unless a scorer has taken up another version since."""
     of_line = EVENTS.c.line == line
-    last = select(EVENTS.c.body, EVENTS.c.at).where(EVENTS.c.kind == ModelAlert.topic, of_line)
-    alert = connection.execute(last.order_by(EVENTS.c.at.desc()).limit(1)).one_or_none()
+    latest = select(EVENTS.c.body).where(EVENTS.c.kind == ModelAlert.topic, of_line)
+    bodies = connection.execute(latest.order_by(EVENTS.c.at.desc()).limit(ALERTS_LOOKED_AT)).scalars()
+    alert = next((each for each in (decode(body, ModelAlert) for body in bodies) if not each.beside), None)
     served = select(func.max(EVENTS.c.at)).where(EVENTS.c.kind == ModelServing.topic, of_line)
     served_at = connection.execute(served).scalar_one()
-    if alert is None or (served_at is not None and served_at > alert.at):
+    if alert is None or (served_at is not None and served_at > alert.raised_at):
         return None
-    return decode(alert.body, ModelAlert)
+    return alert

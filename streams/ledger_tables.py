@@ -21,6 +21,9 @@ KEY = Text().with_variant(Text(collation="C"), "postgresql")
 REPEATED = text("(redelivered > 0 OR repeats > 0)")
 """Verdicts that came again: few, in an index of their own (found only where a query says it in these words)."""
 
+VACUUM_SOON = {"autovacuum_vacuum_insert_scale_factor": 0, "autovacuum_vacuum_insert_threshold": 20_000}
+"""PostgreSQL answers from an index alone only where it has vacuumed: after so many new rows, not after a fifth of a large table."""
+
 VERDICTS = Table(
     "verdicts",
     METADATA,
@@ -35,8 +38,9 @@ VERDICTS = Table(
     Column("body", LargeBinary, nullable=False),
     Index("verdicts_by_time", "line", "judged_at"),
     Index("verdicts_flagged", "line", "flagged", "judged_at"),
-    Index("verdicts_by_version", "line", "version", "judged_at"),
+    Index("verdicts_by_version", "line", "version", "judged_at", "score", "flagged"),
     Index("verdicts_repeated", "line", sqlite_where=REPEATED, postgresql_where=REPEATED),
+    postgresql_with=VACUUM_SOON,
 )
 
 VERDICT_HOURS = Table(

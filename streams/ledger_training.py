@@ -1,13 +1,13 @@
-"""What models learnt from, and what people and challengers said of it: the ledger's part in training and trial."""
+"""What models learnt from, and what people said of it: the ledger's part in training."""
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, select
 
 from streams.ledger_rows import LearntFrom
-from streams.ledger_tables import EVENTS, REQUESTS, SHADOWS, TRAINING_IMAGES, VERDICTS
+from streams.ledger_tables import EVENTS, REQUESTS, TRAINING_IMAGES, VERDICTS
 from streams.ledger_writing import insert_new
-from streams.messages import Review, ShadowVerdict, Verdict, decode
+from streams.messages import Review, Verdict, decode
 from streams.reviews import ReviewedPart, standing
 
 
@@ -29,11 +29,14 @@ def reviewed_parts(connection: Connection, line: str) -> list[ReviewedPart]:
     return sorted(parts, key=lambda part: (part.at, part.verdict.image_id))
 
 
-def shadows_of(connection: Connection, line: str, version: int, *, since: float) -> list[ShadowVerdict]:
-    """What a version said of images beside the champion from `since` on, oldest first."""
-    query = select(SHADOWS.c.body).where(SHADOWS.c.line == line, SHADOWS.c.version == version)
-    query = query.where(SHADOWS.c.judged_at >= since).order_by(SHADOWS.c.judged_at, SHADOWS.c.image_id)
-    return [decode(body, ShadowVerdict) for body in connection.execute(query).scalars()]
+def reviewed_since(connection: Connection, line: str, since: float) -> int:
+    """Of how many images people said something after `since`, whatever it was; counted in an index."""
+    images = select(func.count(EVENTS.c.image_id.distinct()))
+    return int(
+        connection.execute(
+            images.where(EVENTS.c.kind == Review.topic, EVENTS.c.line == line, EVENTS.c.at > since)
+        ).scalar_one()
+    )
 
 
 def note_training_images(connection: Connection, line: str, request_id: str, images: Iterable[LearntFrom]) -> None:
@@ -47,10 +50,28 @@ def note_training_images(connection: Connection, line: str, request_id: str, ima
 
 def training_images(connection: Connection, line: str, *, image_keys: Sequence[str]) -> list[LearntFrom]:
     """In which training sets these images are, with the version that came of each (None: none did), oldest first."""
+    return _learnt_from(connection, line, TRAINING_IMAGES.c.image_key.in_(image_keys))
+
+
+def training_set_of(connection: Connection, line: str, request_id: str) -> list[LearntFrom]:
+    """What became of each image of a request's training set, by key."""
+    return _learnt_from(connection, line, TRAINING_IMAGES.c.request_id == request_id)
+
+
+def versions_learnt(connection: Connection, line: str) -> set[int]:
+    """The versions of the line whose training images are noted."""
+    noted = select(TRAINING_IMAGES.c.request_id).where(
+        TRAINING_IMAGES.c.line == line, TRAINING_IMAGES.c.request_id == REQUESTS.c.request_id
+    )
+    query = select(REQUESTS.c.version).where(REQUESTS.c.line == line, REQUESTS.c.version.is_not(None), noted.exists())
+    return set(connection.execute(query).scalars())
+
+
+def _learnt_from(connection: Connection, line: str, which: ColumnElement[bool]) -> list[LearntFrom]:
     query = select(TRAINING_IMAGES, REQUESTS.c.version).join(
         REQUESTS, REQUESTS.c.request_id == TRAINING_IMAGES.c.request_id
     )
-    query = query.where(TRAINING_IMAGES.c.line == line, TRAINING_IMAGES.c.image_key.in_(image_keys))
+    query = query.where(TRAINING_IMAGES.c.line == line, which)
     rows = connection.execute(query.order_by(REQUESTS.c.requested_at, TRAINING_IMAGES.c.image_key)).all()
     return [
         LearntFrom(image_key=row.image_key, role=row.role, why=row.why, request_id=row.request_id, version=row.version)

@@ -10,6 +10,7 @@ from streams.incidents import CLOSED, OPENED
 from streams.ledger_hours import count_into_hours
 from streams.ledger_tables import COLLECTED, EVENTS, INCIDENTS, OUTBOX, REQUESTS, SHADOWS, VERDICTS
 from streams.messages import (
+    Approval,
     Collected,
     DeadLetter,
     DriftIncident,
@@ -191,6 +192,7 @@ _WRITERS: Mapping[type[Message], Callable[[Connection, Any], None]] = {
     ModelPromoted: _event(lambda m: m.at, lambda m: str(m.version)),
     ModelServing: _event(lambda m: m.at, lambda m: str(m.version)),
     ModelAlert: _event(lambda m: m.raised_at, lambda m: str(m.version)),
+    Approval: _event(lambda m: m.at, lambda m: m.request_id),
     IncidentAnswer: _event(lambda m: m.at, lambda m: m.incident_id),
     Review: _event(lambda m: m.at, lambda m: m.image_id, image_id=lambda m: m.image_id),
     DeadLetter: _event(lambda m: m.at, lambda m: m.identity, image_id=image_of),

@@ -141,13 +141,16 @@ class Collected(Message, frozen=True, kw_only=True):
 
 
 class ModelAlert(Message, frozen=True, kw_only=True):
-    """A version that the scorer refused to load (broken, tampered with); `serving` stays in service."""
+    """A version that the scorer refused to load (broken, tampered with); `serving` stays in service. `beside`: it was to score as
+    challenger only.
+    """
 
     topic: ClassVar[str] = "alerts"
     version: int
     serving: int | None
     reason: str
     raised_at: float
+    beside: bool = False
 
     @property
     def identity(self) -> str:
@@ -254,7 +257,10 @@ class RetrainRequest(Message, frozen=True, kw_only=True):
 
 
 class ModelPromoted(Message, frozen=True, kw_only=True):
-    """The line's champion is now `version`; `sequence` counts the line's promotions and rollbacks."""
+    """The line's champion is now `version`; `sequence` counts the line's promotions and rollbacks.
+
+    `rolled_back`: the champion before, `previous`, was taken back.
+    """
 
     topic: ClassVar[str] = "promotions"
     version: int
@@ -264,10 +270,27 @@ class ModelPromoted(Message, frozen=True, kw_only=True):
     why: str
     at: float
     request_id: str | None = None
+    rolled_back: bool = False
 
     @property
     def identity(self) -> str:
         return f"{self.line}@{self.version}#{self.sequence}"
+
+
+class Approval(Message, frozen=True, kw_only=True):
+    """What a person says of a version that a request made and that waits for people. `says`: approved or rejected."""
+
+    topic: ClassVar[str] = "approvals"
+    request_id: str
+    version: int
+    says: str
+    why: str
+    by: str
+    at: float
+
+    @property
+    def identity(self) -> str:
+        return f"{self.request_id}:{self.by}:{self.at}"
 
 
 class Review(Message, frozen=True, kw_only=True):
@@ -329,7 +352,7 @@ class Redrive(Message, frozen=True, kw_only=True):
 
 WIRE_TYPES: tuple[type[Message], ...] = (
     LineImage, Verdict, ShadowVerdict, Collected, ModelAlert, ModelServing, DriftIncident, IncidentAnswer, RetrainRequest, ModelPromoted,
-    Review, DeadLetter, Redrive,
+    Approval, Review, DeadLetter, Redrive,
 )  # fmt: skip
 
 M = TypeVar("M", bound=Message)

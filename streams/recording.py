@@ -22,11 +22,17 @@ OUTBOX_BATCH = 100
 
 
 class RecordHandler:
-    """Writes what it is given into the ledger; a handler for `streams.worker.Worker` over every topic but `images`."""
+    """Writes what it is given into the ledger; a handler for `streams.worker.Worker` over every topic but `images`.
 
-    def __init__(self, ledger: Ledger, now: Callable[[], float]) -> None:
+    `beside` is called between batches, with the time: for what an installation has to look after always.
+    """
+
+    def __init__(
+        self, ledger: Ledger, now: Callable[[], float], *, beside: Callable[[float], None] = lambda _: None
+    ) -> None:
         self._ledger = ledger
         self._now = now
+        self._beside = beside
         self._unsent: tuple[int, ...] = ()
 
     def handle(self, records: Sequence[Record]) -> Effects:
@@ -40,6 +46,7 @@ class RecordHandler:
 
     def idle(self, now: float) -> Effects:
         """Between batches: publish what people's actions put into the outbox, marking it sent only once it was published."""
+        self._beside(now)
         if self._unsent:
             self._ledger.mark_sent(self._unsent)
             self._unsent = ()

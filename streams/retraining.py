@@ -171,7 +171,7 @@ def _ask(state: LineState, at: float, line: str, config: LineConfig) -> Step:
         line=line,
         request_id=digest_of_cause(line, incident.told.incident_id, incident.attempts),
         cause=incident.told.kind,
-        mode="blind",
+        mode=config.retrain_mode,
         image_keys=state.window,
         parent_version=state.version,
         alarm_at=incident.alarm_at,

@@ -7,9 +7,9 @@ and seed give the same plan on every machine.
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -17,9 +17,7 @@ import numpy as np
 from detectors.encoding import check_line_name
 from detectors.errors import InvalidInput, NotYet
 from streams.perturbation import PERTURBATION_KEYS, Perturbation, interpolate
-from streams.scenario_file import ConfigTable, ModelOptions, PhaseTable, ScenarioFile, read_file
-
-S = TypeVar("S", bound=msgspec.Struct)
+from streams.scenario_file import ModelOptions, PhaseTable, ScenarioFile, read_file
 
 FIRST_GOOD = 5
 """A phase begins with this many good images where it has them: lines do not change at a broken part."""
@@ -46,7 +44,9 @@ class Phase:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A scenario, variables expanded and globs resolved. `rate`: images per second, 0: as fast as they are scored."""
+    """A scenario, variables expanded and globs resolved. `rate`: images per second, 0: as fast as they are scored; `config`: how the line
+    is run where that is not the default.
+    """
 
     name: str
     line: str
@@ -56,8 +56,8 @@ class Scenario:
     start: Literal["blind", "trusted"]
     trusted: tuple[Path, ...]
     model: ModelOptions
-    config: ConfigTable
     phases: tuple[Phase, ...]
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,9 @@ def parse_scenario(text: str, *, path: Path, environ: Mapping[str, str]) -> Scen
             root=pools.root,
             start=file.start,
             trusted=_trusted(file, pools),
-            model=_expanded(file.model, environ),
-            config=_expanded(file.config, environ),
+            model=_expand_weights(file.model, environ),
             phases=phases,
+            config=file.config,
         )
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"{path}: not TOML: {error}; mend that place") from error
@@ -255,10 +255,10 @@ def _trusted(file: ScenarioFile, pools: _Pools) -> tuple[Path, ...]:
     return images
 
 
-def _expanded(table: S, environ: Mapping[str, str]) -> S:
-    """The table with the variables in its paths replaced."""
-    paths = {name: getattr(table, name) for name in ("weights", "mask", "trusted") if getattr(table, name, None)}
-    return msgspec.structs.replace(table, **{name: expand(path, environ) for name, path in paths.items()})
+def _expand_weights(model: ModelOptions, environ: Mapping[str, str]) -> ModelOptions:
+    if model.weights is None:
+        return model
+    return msgspec.structs.replace(model, weights=expand(model.weights, environ))
 
 
 def _in_turn(pool: tuple[Path, ...], rng: np.random.Generator) -> Iterator[Path]:

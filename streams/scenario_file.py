@@ -2,7 +2,7 @@
 
 import math
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -25,12 +25,6 @@ class ModelOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     device: Literal["cpu", "cuda"] | None = None
     seed: int | None = None
     memory: _Count | None = None
-
-
-class ConfigTable(LineConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the line is run, as `driftline.toml` would say it. `cold_start_images`: 0, as many as the first phase has."""
-
-    cold_start_images: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class TrustedTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,7 +55,7 @@ class PhaseTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file as written."""
+    """The whole file as written. `config`: how the line is run, keys of `LineConfig`."""
 
     phase: Annotated[tuple[PhaseTable, ...], msgspec.Meta(min_length=1)]
     line: str | None = None
@@ -72,13 +66,18 @@ class ScenarioFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     start: Literal["blind", "trusted"] = "blind"
     trusted: TrustedTable | None = None
     model: ModelOptions = ModelOptions()
-    config: ConfigTable = ConfigTable()
+    config: dict[str, Any] = {}
+
+
+class _Configured(msgspec.Struct, frozen=True):
+    config: LineConfig
 
 
 def read_file(document: dict[str, object]) -> ScenarioFile:
     """The typed file of a TOML document; raises InvalidInput for an unknown key (with the nearest) or a wrong value."""
     _check_keys(document)
     try:
+        msgspec.convert({"config": document.get("config", {})}, _Configured)
         return msgspec.convert(document, ScenarioFile)
     except msgspec.ValidationError as error:
         text, _, place = str(error).partition(" - at `$")
@@ -92,19 +91,10 @@ def _check_keys(document: dict[str, object]) -> None:
     _check_table(document, ScenarioFile, "the scenario")
     _check_table(document.get("trusted"), TrustedTable, "[trusted]")
     _check_table(document.get("model"), ModelOptions, "[model]")
-    _check_table(document.get("config"), ConfigTable, "[config]")
-    _check_said_once(document)
+    _check_table(document.get("config"), LineConfig, "[config]")
     phases = document.get("phase")
     for number, phase in enumerate(phases if isinstance(phases, list) else []):
         _check_table(phase, PhaseTable, f"[[phase]] number {number + 1}")
-
-
-def _check_said_once(document: dict[str, object]) -> None:
-    """Raise InvalidInput for an option of the model that both tables give."""
-    model, config = document.get("model"), document.get("config")
-    both = set(model) & set(config) if isinstance(model, dict) and isinstance(config, dict) else set()
-    if both:
-        raise InvalidInput(f"{min(both)!r} is given in [model] and in [config]; leave one of them out")
 
 
 def _check_table(table: object, kind: type[msgspec.Struct], where: str) -> None:

@@ -4,7 +4,8 @@ The registry's pointer is the truth; it is looked at every half second. A new ve
 old one goes on judging; a version that fails its proof is refused with an alert and the old one stays.
 
 Models in memory have a budget: beyond it those of the lines least recently used are put out, and come back from the registry with the
-next image of their line. A put-out line still has its version in service; that is no swap and no news.
+next image of their line. A put-out line still has its version in service; that is no swap and no news. Challengers, which score beside a
+champion, go first (`streams.challengers`); whatever is the matter with one, the champion judges on.
 """
 
 import logging
@@ -16,24 +17,15 @@ from detectors.artifact import unpack
 from detectors.errors import ArtifactError, NotFound
 from detectors.extractors import ExtractorCache
 from detectors.footprint import held_bytes
-from detectors.model import Model
-from detectors.registry import OperatingPoint, Registry
+from detectors.registry import Registry
+from streams.challengers import Challengers
+from streams.loaded import Serving
 from streams.messages import Message, ModelAlert, ModelServing
 from streams.settings import MODEL_MEMORY_BYTES
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
-
-
-@dataclass(frozen=True)
-class Serving:
-    """A model in service: its version, the fitted model, the operating point in force, and what its detector takes of memory."""
-
-    version: int
-    model: Model
-    operating_point: OperatingPoint
-    held_bytes: int
 
 
 @dataclass
@@ -70,11 +62,13 @@ class ServingModels:
         self._budget_bytes = budget_bytes
         self._lines: dict[str, _Line] = {}  # least recently used first
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
+        self._challengers = Challengers(self._load, registry.operating_point)
 
     @property
     def held_bytes(self) -> int:
         """What the models in memory take."""
-        return sum(state.current.held_bytes for state in self._lines.values() if state.current)
+        champions = sum(state.current.held_bytes for state in self._lines.values() if state.current)
+        return champions + self._challengers.held_bytes
 
     def of(self, line: str) -> Serving | None:
         """The model that judges `line` now; None where the line has none yet. May swap in a version that is ready, and waits for one
@@ -85,6 +79,15 @@ class ServingModels:
         if state.current is None and state.version is not None:
             self._load_now(line, state, state.version)
         return state.current
+
+    def challenger_of(self, line: str) -> Serving | None:
+        """The model that scores beside the one that judges `line`, where there is one and it is in memory."""
+        return self._challengers.of(line)
+
+    def refuse_challenger(self, line: str, version: int, error: Exception) -> None:
+        """This version cannot score the line's images: an alert says so, and it scores no more."""
+        self._challengers.forget(line)
+        self._refuse(line, self._lines[line], version, error, beside=True)
 
     def refresh(self) -> None:
         """Look after every line this scorer has met, also while no images come; what was put out stays out."""
@@ -102,6 +105,7 @@ class ServingModels:
     def close(self) -> None:
         """Stop loading."""
         self._loader.shutdown(wait=True, cancel_futures=True)
+        self._challengers.close()
 
     def _follow(self, line: str, state: _Line) -> None:
         self._take_loaded(line, state)
@@ -111,15 +115,36 @@ class ServingModels:
 
     def _look(self, line: str, state: _Line) -> None:
         state.looked_at = self._now()
-        champion = self._registry.pointers(line).champion
-        if champion is None or champion in state.refused:
-            return
+        pointers = self._registry.pointers(line)
+        if pointers.champion is not None and pointers.champion not in state.refused:
+            self._follow_champion(line, state, pointers.champion, pointers.challenger)
+        self._follow_challenger(line, state, pointers.challenger)
+
+    def _follow_champion(self, line: str, state: _Line, champion: int, challenger: int | None) -> None:
         if state.current is None:
             self._load_now(line, state, champion)
         elif champion == state.current.version:
             self._follow_operating_point(line, state, state.current)
+        elif (ready := self._challengers.take(line, champion)) is not None:
+            before, state.loading = state.current, None
+            self._serve(line, state, ready)
+            if before.version == challenger:
+                self._challengers.put(line, before)
         elif state.loading is None or state.loading[0] != champion:
             state.loading = (champion, self._loader.submit(self._load, line, champion))
+
+    def _follow_challenger(self, line: str, state: _Line, challenger: int | None) -> None:
+        serves = state.current is not None and challenger not in (*state.refused, state.current.version)
+        fault = self._challengers.follow(
+            line,
+            challenger if serves else None,
+            free_bytes=self._budget_bytes - self.held_bytes,
+            expected_bytes=state.held_bytes,
+        )
+        while self.held_bytes > self._budget_bytes and self._challengers.put_out():
+            pass
+        if fault is not None and challenger is not None:
+            self._refuse(line, state, challenger, fault, beside=True)
 
     def _load_now(self, line: str, state: _Line, version: int) -> None:
         """Wait for the version: there is no other that could judge meanwhile."""
@@ -143,11 +168,16 @@ class ServingModels:
             return
         (version, future), state.loading = state.loading, None
         try:
-            state.current = future.result()
+            loaded = future.result()
         except (ArtifactError, NotFound) as error:
             self._refuse(line, state, version, error)
             return
-        state.held_bytes = state.current.held_bytes
+        self._serve(line, state, loaded)
+
+    def _serve(self, line: str, state: _Line, serving: Serving) -> None:
+        """From now on this one judges the line."""
+        state.current, version = serving, serving.version
+        state.held_bytes = serving.held_bytes
         self._make_room(line, 0)
         if state.held_bytes > self._budget_bytes:
             cure = "give DRIFTLINE_MODEL_MEMORY more, or the line a smaller bank"
@@ -158,23 +188,28 @@ class ServingModels:
             state.news.append(ModelServing(line=line, version=version, previous=state.version, at=self._now()))
         state.version = version
 
-    def _refuse(self, line: str, state: _Line, version: int, error: Exception) -> None:
+    def _refuse(self, line: str, state: _Line, version: int, error: Exception, *, beside: bool = False) -> None:
         state.refused |= {version}
         if state.version == version:  # it had been put out, and is broken since
             state.version = None
         log.error("line %s: version %d refused, %s stays: %s", line, version, state.version, error)
-        alert = ModelAlert(line=line, version=version, serving=state.version, reason=str(error), raised_at=self._now())
-        state.news.append(alert)
+        reason, at = str(error) or type(error).__name__, self._now()
+        state.news.append(
+            ModelAlert(line=line, version=version, serving=state.version, reason=reason, raised_at=at, beside=beside)
+        )
 
     def _expected_bytes(self, state: _Line) -> int:
         """What a model about to be loaded will take: what it took, or as much as the largest known."""
         return state.held_bytes or max((each.held_bytes for each in self._lines.values()), default=0)
 
     def _make_room(self, line: str, wanted_bytes: int) -> None:
-        """Put out the least recently used models until `wanted_bytes` more fit; never that of `line`."""
+        """Put out challengers, then the least recently used models, until `wanted_bytes` more fit; never the champion of `line`."""
+        while self.held_bytes + wanted_bytes > self._budget_bytes and self._challengers.put_out():
+            pass
         for other, state in self._lines.items():
             if self.held_bytes + wanted_bytes <= self._budget_bytes:
                 return
             if other != line and state.current is not None:
                 log.info("line %s: version %d put out of memory", other, state.current.version)
                 state.current = state.loading = None
+                self._challengers.forget(other)

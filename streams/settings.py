@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from detectors.errors import InvalidInput
+from streams.cron import check_schedule
 from streams.kafka_address import with_account
 
 KNOWN_VARIABLES = (
@@ -158,22 +159,58 @@ class _Lines(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lines: dict[str, LineConfig] = {}
 
 
+def lines_file(home: Path) -> Path:
+    """Where the lines of an installation are described."""
+    return home / "driftline.toml"
+
+
 def load_lines(home: Path) -> Mapping[str, LineConfig]:
     """The lines described in `driftline.toml` under `home` (`[lines."press-4/door"]`); none if there is no file.
+
+    Raises InvalidInput for a file with a mistake. What runs on takes `streams.lines_in_force` instead.
 
     >>> load_lines(Path("/nowhere"))
     {}
     """
-    path = home / "driftline.toml"
-    if not path.exists():
-        return {}
+    path = lines_file(home)
+    content = read_lines(path)
+    return {} if content is None else parse_lines(content, path)
+
+
+def read_lines(path: Path) -> bytes | None:
+    """What a file that describes lines holds, None where there is none; raises InvalidInput for one that cannot be read."""
     try:
-        document = tomllib.loads(path.read_text())
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error}; let this user read it") from error
+
+
+def parse_lines(content: bytes, path: Path) -> Mapping[str, LineConfig]:
+    """The lines that a file's content describes; raises InvalidInput for a mistake, with the file, the line and the cure.
+
+    >>> parse_lines(b"[lines.tiles]\\nbank = 2000", Path("driftline.toml"))["tiles"].bank
+    2000
+    """
+    try:
+        document = tomllib.loads(content.decode())
         _check_names(document, path)
-        return msgspec.convert(document, _Lines).lines
+        lines = msgspec.convert(document, _Lines).lines
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         known = ", ".join(LineConfig.__struct_fields__)
         raise InvalidInput(f"{path}: {error}; a line knows: {known}") from error
+    for line, config in lines.items():
+        _check_schedule_of(line, config, path)
+    return lines
+
+
+def _check_schedule_of(line: str, config: LineConfig, path: Path) -> None:
+    try:
+        if config.schedule is not None:
+            check_schedule(config.schedule)
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: line {line!r}: {error}") from error
 
 
 def _check_names(document: Mapping[str, object], path: Path) -> None:

@@ -35,6 +35,7 @@ from streams.drift import LineMonitor
 from streams.epochs import BEGINNING, Place, begins_epoch
 from streams.incidents import EXPECTED, IGNORED, OPENED, Incident, ending
 from streams.ledger import Ledger
+from streams.ledger_rows import AWAITING
 from streams.messages import (
     Collected,
     DriftIncident,
@@ -78,7 +79,6 @@ from streams.worker import Effects
 TOPICS = (Verdict.topic, Collected.topic, ModelPromoted.topic)
 REMEMBERED = 4096
 PAGE = 2048
-AWAITING = "awaiting_approval"
 
 References = Callable[[str, int], DriftReference | None]
 Calibrations = Callable[[str, int], msgspec.Raw]
@@ -173,7 +173,7 @@ class _Watch:
         """Whether a verdict of `version` means that the line has a new model (and is not a straggler from before a
         rollback).
         """
-        return self.state.version is None or (version > self.state.version and version != self.left)
+        return version != self.left and (self.state.version is None or version > self.state.version)
 
 
 class WatchHandler:

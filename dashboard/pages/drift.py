@@ -4,7 +4,7 @@ import time
 
 import streamlit as st
 
-from dashboard import charts
+from dashboard import asking, charts
 from dashboard.around import signal_around
 from dashboard.choosing import chosen_line
 from dashboard.decisions import decided
@@ -50,6 +50,7 @@ def page() -> None:
         line = chosen_line()
     if line is None:
         return
+    asking.section(line)
     going_on, past = on_the_line(sources().ledger, line)
     if not going_on:
         words = "No change of this line is open." if past else "This line has not changed since it has a model."

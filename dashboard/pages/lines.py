@@ -79,6 +79,10 @@ def _notices(card: LineCard) -> None:
     if card.incident is not None:
         words = kind_in_words(card.incident)
         st.warning(f"Open incident: {plain(words)}", icon=":material/trending_up:")
+    if card.waits is not None:
+        st.info(
+            f"A new model is asked for; the request {plain(short(card.waits, 300))}", icon=":material/hourglass_top:"
+        )
     late = f" · {card.overdue:,} after the deadline" if card.overdue else ""
     last = f" · last {ago(card.seen_s)}" if card.seen_s is not None else ""
     st.caption(f"{card.judged:,} images judged{late}{last}")

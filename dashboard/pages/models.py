@@ -7,16 +7,23 @@ import streamlit as st
 from dashboard.choosing import chosen_line
 from dashboard.events import CAUSE_IN_WORDS
 from dashboard.frame import show
+from dashboard.operating_point import threshold_controls
 from dashboard.queries import Colour
 from dashboard.sources import person, sources, thumbnail, viewer_zone
+from dashboard.trial_view import trial
+from dashboard.version_story import affected_warning, lineage_controls
 from dashboard.versions import VersionCard, VersionShelf, shelf
 from dashboard.words import clock, figure, plain, share, short
 from detectors.errors import DriftlineError
 from detectors.manifest import Manifest
 from streams.actions import promote, rollback
 
-MARK_COLOURS: dict[str, Colour] = {"champion": "green", "challenger": "blue", "previous": "gray"}
-MARK_SYMBOLS = {"champion": "military_tech", "challenger": "compare_arrows", "previous": "history"}
+MARK_COLOURS: dict[str, Colour] = {
+    "champion": "green", "challenger": "blue", "previous": "gray", "rolled back": "red",
+}  # fmt: skip
+MARK_SYMBOLS = {
+    "champion": "military_tech", "challenger": "compare_arrows", "previous": "history", "rolled back": "undo",
+}  # fmt: skip
 INTRUDERS_SHOWN = 6
 _FEEDBACK = "models feedback"
 
@@ -57,8 +64,12 @@ def _version(line: str, card: VersionCard, versions: VersionShelf) -> None:
         if card.manifest is None:
             st.error(f"Its manifest cannot be read: {plain(short(card.fault, 400))}", icon=":material/broken_image:")
         else:
+            affected_warning(card)
+            trial(line, card.number, _tell)
             _figures(card, card.manifest)
             _gates(card)
+            threshold_controls(line, card)
+            lineage_controls(line, card)
 
 
 def _figures(card: VersionCard, manifest: Manifest) -> None:
@@ -147,12 +158,12 @@ def _actions(line: str, card: VersionCard, versions: VersionShelf) -> None:
 
 
 def _ask(line: str, number: int, promoted: int | None, label: str) -> None:
-    with st.popover(
-        label, icon=":material/undo:" if promoted is None else ":material/upgrade:", key=f"ask {line} {number}"
-    ):
-        with st.form(f"form {line} {number}", border=False):
-            why = st.text_input("Reason, for the audit trail", max_chars=500, key=f"why {line} {number}")
-            sure = st.form_submit_button(label, type="primary", key=f"do {line} {number}")
+    """Where a person changes the champion. Its keys say what it does, so that a click on a page out of date does nothing."""
+    name = f"{label} {line} {number}"
+    with st.popover(label, icon=":material/undo:" if promoted is None else ":material/upgrade:", key=f"ask {name}"):
+        with st.form(f"form {name}", border=False):
+            why = st.text_input("Reason, for the audit trail", max_chars=500, key=f"why {name}")
+            sure = st.form_submit_button(label, type="primary", key=f"do {name}")
         if sure:
             _change(line, promoted, why)
             st.rerun()
@@ -172,6 +183,10 @@ def _change(line: str, promoted: int | None, why: str) -> None:
         st.session_state[_FEEDBACK] = (False, f"Nothing was changed: {error}")
         return
     st.session_state[_FEEDBACK] = (True, f"Version {done.version} is the champion now; scorers follow within seconds.")
+
+
+def _tell(good: bool, words: str) -> None:
+    st.session_state[_FEEDBACK] = (good, words)
 
 
 def _feedback() -> None:

@@ -25,6 +25,8 @@ from streams.messages import (
     ModelServing,
     NearestNormal,
     RetrainRequest,
+    Review,
+    ShadowVerdict,
     Signals,
     Verdict,
 )
@@ -121,6 +123,11 @@ def request(line: str, *, at: float, cause: str = "covariate_drift") -> RetrainR
     )
 
 
+def said(line: str, image_id: str, says: str, *, at: float = 1.0) -> Review:
+    """What somebody says of an image."""
+    return Review(line=line, image_id=image_id, says=says, note="", by="ana", at=at)
+
+
 def collected(line: str, number: int, *, at: float) -> Collected:
     """Image `number` of a line that has no model."""
     image = LineImage(
@@ -207,6 +214,25 @@ def tell_the_story(here: Installation, *, now: float, images: int = 240, parts: 
     here.ledger.record([serving(LINE, 2, at=swap)])
     here.ledger.record([incident(LINE, at=swap + 1, state="closed", image_id=alarm_image)])
     here.ledger.record([collected(COLLECTING, number, at=now - number) for number in range(37)])
+
+
+def try_out(here: Installation, *, now: float) -> None:
+    """After that story version 3 has scored 40 images beside version 2, disagreed on three of them, and waits for a person."""
+    tell_the_story(here, now=now)
+    version = publish(here, LINE, parent=2, request_id="request-2")
+    here.registry.set_challenger(LINE, version)
+    here.ledger.record([msgspec.structs.replace(request(LINE, at=now), request_id="request-2")])
+    pictures = _Pictures(here.store, now=now, parts=1)
+    image_key, heatmap_key, _ = pictures.of(0)
+    for number in range(40):
+        flagged, theirs = number in (10, 20), number == 30
+        shadow = ShadowVerdict(
+            line=LINE, image_id=f"part-{number}", version=version, score=3.0 if flagged else 1.0, threshold=2.0, flagged=flagged,
+            champion=2, champion_score=3.0 if theirs else 1.0, champion_flagged=theirs, image_key=image_key,
+            judged_at=now + number, heatmap_key=heatmap_key if flagged != theirs else None,
+        )  # fmt: skip
+        here.ledger.record([shadow])
+    here.ledger.end_request("request-2", outcome="awaiting_approval", version=version, detail="of 40 images", at=now)
 
 
 @dataclass

@@ -30,6 +30,7 @@ from detectors.manifest import DriftReference, Preprocessing
 from detectors.maps import REGIONS
 from streams.calibrating import FIELDS, NUMBERS, SUSPICION
 from streams.ledger import OUTCOMES as ENDS
+from streams.ledger import UNENDED
 from streams.messages import DriftIncident, IncidentAnswer
 from streams.settings import LineConfig
 from tests.dashboard import drifted
@@ -137,7 +138,7 @@ class TestDecided:
         assert words == "No new model could be made: no memory. Asked for 2 times."
 
     def test_every_end_of_a_request_has_words(self) -> None:
-        assert set(OUTCOMES) == {"open", "running", *ENDS}
+        assert set(OUTCOMES) == {*UNENDED, *ENDS}
 
     @pytest.mark.parametrize(
         ("kind", "words"), [("defect_surge", "take defects for normal"), ("camera_fault", "cure a camera")]

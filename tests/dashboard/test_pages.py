@@ -22,6 +22,7 @@ PAGES = ("pages/lines.py", "pages/live.py", "pages/drift.py", "pages/review.py",
 ANSWERED = pytest.mark.skipif(
     not hasattr(actions, "answer_incident"), reason="streams.actions.answer_incident is not merged yet"
 )
+ANA = actions.Actor("ana", "engineer")
 MARKUP = "<b>lot</b> **7** :red[x] $a$"
 
 
@@ -214,7 +215,7 @@ class TestDrift:
         here.ledger.record([given.verdict(LINE, 20, at=time.time()), closed])
         app = opened("pages/drift.py", line=LINE)
         assert "No change of this line is open" in words(app)
-        assert app.button == []
+        assert [button.key for button in app.button] == [f"retrain {LINE}"]
 
     @ANSWERED
     @pytest.mark.parametrize(
@@ -257,6 +258,61 @@ class TestDrift:
     def _closed(self, here: Installation) -> str:
         (incident,) = [each for each in here.ledger.incidents(LINE) if each.state == "closed"]
         return plain(clock(incident.at, UTC, today=time.time()))
+
+
+class TestAsking:
+    """A new model asked for by hand, on the drift page."""
+
+    def asked(self, here: Installation, *, images: int, mode: str = "refresh", why: str = "new lamps") -> AppTest:
+        here.ledger.record([given.verdict(LINE, number, at=time.time() - images + number) for number in range(images)])
+        app = opened("pages/drift.py", line=LINE)
+        app.selectbox(key=f"mode {LINE}").select(mode)
+        app.text_input(key=f"reason {LINE}").input(why)
+        app.button(key=f"retrain {LINE}").click().run()
+        assert not app.exception
+        return app
+
+    def test_it_is_in_the_ledger_before_the_page_says_so(self, here: Installation) -> None:
+        app = self.asked(here, images=30)
+        (row,) = here.ledger.requests(LINE)
+        assert (row.request.cause, row.request.mode, row.request.wanted_images) == ("manual", "refresh", 200)
+        assert [entry.detail for entry in here.ledger.audit()] == ["refresh, the latest 200 images: new lamps"]
+        said = words(app).replace("\\", "")
+        assert "A new model is asked for: refresh, from the latest 200 images." in said
+        assert "It waits for its turn." in said
+
+    def test_without_a_reason_or_with_a_wish_that_cannot_be_met_nothing_is_asked(self, here: Installation) -> None:
+        assert "give a reason" in words(self.asked(here, images=30, why=" "))
+        assert "has 0 parts reviewed as normal" in words(self.asked(here, images=30, mode="trusted"))
+        assert here.ledger.requests(LINE) == []
+
+    def test_what_a_request_waits_for_is_said_on_every_page_about_the_line_and_it_can_be_given_up(
+        self, here: Installation
+    ) -> None:
+        self.asked(here, images=8)
+        (row,) = here.ledger.requests(LINE)
+        here.ledger.note_waiting(row.request.request_id, "waits for 12 more images")
+        for page in ("pages/lines.py", "pages/drift.py", "pages/live.py"):
+            assert "waits for 12 more images" in words(opened(page, line=LINE)), page
+        app = opened("pages/drift.py", line=LINE)
+        app.button(key=f"cancel {row.request.request_id}").click().run()
+        assert "given up" in words(app)
+        assert [each.state for each in here.ledger.requests(LINE)] == ["cancelled"]
+
+
+class TestConfiguration:
+    def test_a_change_is_taken_up_and_a_mistake_is_said_above_every_page(
+        self, here: Installation, tmp_path: Path
+    ) -> None:
+        here.ledger.record([given.serving(LINE, 1, at=time.time()), given.verdict(LINE, 1, at=time.time())])
+        described = tmp_path / "driftline.toml"
+        assert "target 1.0 %" in words(opened("pages/lines.py"))
+        described.write_text(f'[lines."{LINE}"]\nfalse_alarm_rate = 0.02\n')
+        assert "target 2.0 %" in words(opened("pages/lines.py"))
+        described.write_text(f'[lines."{LINE}"]\nfalse_alarm_rat = 0.03\n')
+        for page in PAGES:
+            assert "did you mean 'false_alarm_rate'" in words(opened(page)).replace("\\", "")
+        assert "target 2.0 %" in words(opened("pages/lines.py"))
 
 
 class TestReview:
@@ -320,26 +376,107 @@ class TestModels:
     def test_rolling_back_needs_a_reason_and_is_announced(self, here: Installation) -> None:
         given.tell_the_story(here, now=time.time())
         app = opened("pages/models.py", line=LINE)
-        app.button(key=f"do {LINE} 2").click().run()
+        app.button(key=f"do Roll back to 1 {LINE} 2").click().run()
         assert "give a reason" in words(app)
         assert here.registry.pointers(LINE).champion == 2
-        app.text_input(key=f"why {LINE} 2").input("flags good parts")
-        app.button(key=f"do {LINE} 2").click().run()
+        app.text_input(key=f"why Roll back to 1 {LINE} 2").input("flags good parts")
+        app.button(key=f"do Roll back to 1 {LINE} 2").click().run()
         assert here.registry.pointers(LINE).champion == 1
         assert "Version 1 is the champion now" in words(app)
 
     def test_promoting_an_older_version(self, here: Installation) -> None:
         given.tell_the_story(here, now=time.time())
         app = opened("pages/models.py", line=LINE)
-        app.text_input(key=f"why {LINE} 1").input("new lamps are gone")
-        app.button(key=f"do {LINE} 1").click().run()
+        app.text_input(key=f"why Promote {LINE} 1").input("new lamps are gone")
+        app.button(key=f"do Promote {LINE} 1").click().run()
         assert here.registry.pointers(LINE).champion == 1
+
+    def test_a_version_on_trial_shows_where_it_disagrees_and_is_approved(self, here: Installation) -> None:
+        given.try_out(here, now=time.time())
+        app = opened("pages/models.py", line=LINE)
+        said = words(app).replace("\\", "")
+        assert "Waits for a person" in said
+        assert "images both scored: 40" in said
+        assert "they disagree on: 3" in said
+        assert "version 3 flags it, version 2 does not; challenger 3 (limit 2), champion 1" in said
+        assert "version 2 flags it, version 3 does not; challenger 1 (limit 2), champion 3" in said
+        assert len(app.get("image")) == 6, "each with its heatmap"
+        app.button(key=f"do Approve {LINE} 3").click().run()
+        assert "give a reason" in words(app)
+        app.text_input(key=f"why Approve {LINE} 3").input("looks good")
+        app.button(key=f"do Approve {LINE} 3").click().run()
+        assert "Version 3 is the champion now" in words(app)
+        assert here.registry.pointers(LINE).champion == 3
+        assert [row.state for row in here.ledger.requests(LINE)][-1] == "promoted"
+
+    def test_a_version_on_trial_is_rejected(self, here: Installation) -> None:
+        given.try_out(here, now=time.time())
+        app = opened("pages/models.py", line=LINE)
+        app.text_input(key=f"why Reject {LINE} 3").input(MARKUP)
+        app.button(key=f"do Reject {LINE} 3").click().run()
+        assert here.registry.pointers(LINE).challenger is None
+        assert here.ledger.requests(LINE)[-1].detail == f"rejected by {here.ledger.audit()[0].who}: {MARKUP}"
+        assert "Waits for a person" not in words(app)
+
+    def test_four_eyes_are_said(self, here: Installation, tmp_path: Path) -> None:
+        (tmp_path / "driftline.toml").write_text(f'[lines."{LINE}"]\nfour_eyes = true\n')
+        given.try_out(here, now=time.time())
+        app = opened("pages/models.py", line=LINE)
+        app.text_input(key=f"why Approve {LINE} 3").input("looks good")
+        app.button(key=f"do Approve {LINE} 3").click().run()
+        said = words(app).replace("\\", "")
+        assert "another person has to approve it too" in said
+        assert "looks good" in said
+        assert here.registry.pointers(LINE).champion == 2
+
+    def test_a_version_that_was_taken_back_is_marked(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        actions.rollback(here.ledger, ANA, here.registry, line=LINE, why="worse", at=time.time())
+        assert "rolled back" in words(opened("pages/models.py", line=LINE))
+        assert "taken back by ana" in words(opened("pages/live.py", line=LINE)).replace("\\", "")
 
     def test_a_broken_manifest_is_said(self, here: Installation, tmp_path: Path) -> None:
         given.tell_the_story(here, now=time.time())
         (manifest,) = (tmp_path / "objects" / "models").glob("*/versions/1/manifest.json")
         manifest.write_text("{")
         assert "manifest cannot be read" in words(opened("pages/models.py", line=LINE))
+
+    def test_another_threshold_is_tried_and_set_with_a_reason(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        app = opened("pages/models.py", line=LINE)
+        assert "over the last 24 h" not in words(app), "nothing is counted until somebody asks"
+        app.toggle(key=f"threshold {LINE} 2").set_value(True).run()
+        seen = here.ledger.flags(LINE, 2, threshold=1.2)
+        app.number_input(key=f"threshold value {LINE} 2").set_value(1.2).run()
+        said = words(app).replace("\\", "")
+        assert (
+            f"1.2 would have flagged {seen.above} instead of {seen.flagged} of {seen.judged} over the last 24 h" in said
+        )
+        assert "5 of each are needed" in said
+        app.button(key=f"threshold do {LINE} 2").click().run()
+        assert "give a reason" in words(app)
+        assert here.registry.operating_point(LINE, 2).revision == 1
+        app.text_input(key=f"threshold why {LINE} 2").input("scrap **costs** more")
+        app.button(key=f"threshold do {LINE} 2").click().run()
+        assert not app.exception
+        point = here.registry.operating_point(LINE, 2)
+        assert (point.threshold, point.revision) == (1.2, 2)
+        assert "Revision 2 is 1.2" in words(app).replace("\\", "")
+        assert "\\*\\*costs\\*\\*" in words(app)
+
+    def test_a_version_that_learnt_a_defect_is_marked_and_tells_its_story(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        app = opened("pages/models.py", line=LINE)
+        assert "stand as defects now" not in words(app)
+        (learnt,) = [each for each in here.ledger.verdicts(LINE, limit=500) if each.image_key == "images/1.png"]
+        here.ledger.record([given.said(LINE, learnt.image_id, "defect")])
+        app.toggle(key=f"lineage {LINE} 2").set_value(True).run()
+        assert sum("stand as defects now" in each.value for each in app.warning) == 2, "both versions learnt it"
+        said = words(app).replace("\\", "")
+        assert "1 of its training images stand as defects now: part-1." in said
+        assert "Dagster run 0123456789abcdef, attempt 1" in said
+        assert "AFFECTED: 1 of its training images" in said
+        assert len(app.get("download_button")) == 1
 
     def test_a_line_without_versions(self, here: Installation) -> None:
         here.ledger.record([given.collected("new", 1, at=time.time())])

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from detectors.errors import Conflict, Unavailable
+from detectors.errors import Conflict, InvalidInput, Unavailable
 from detectors.objects import ObjectStore
 from detectors.registry import Registry
 from detectors.store import open_store
@@ -161,13 +162,29 @@ def promote_first(address: str, number: int) -> None:
     Registry(open_store(address)).promote(LINE, number + 1, expected_sequence=0)
 
 
+def change_pointers(address: str, number: int) -> None:
+    """What people and sensors do to a line's pointers, ROUNDS times, each a turn of its own."""
+    registry = Registry(open_store(address))
+    turns: tuple[Callable[[], object], ...] = (
+        lambda: registry.promote(LINE, 2, beside=True),
+        lambda: registry.rollback(LINE),
+        lambda: registry.set_challenger(LINE, 3),
+        lambda: registry.clear_challenger(LINE, 3),
+        lambda: registry.promote(LINE, 1),
+    )
+    for turn in range(ROUNDS):
+        with suppress(InvalidInput):  # 3 is the champion now
+            turns[(number + turn) % len(turns)]()
+
+
 def set_point(address: str, number: int) -> None:
     registry = Registry(open_store(address))
     registry.set_operating_point(LINE, 1, threshold=float(number), by="ana", why="race", at=0.0)
 
 
 ACTIONS: tuple[Callable[[str, int], None], ...] = (
-    swap, put_other, put_equal, count, write, fill, look, publish, publish_request, promote, promote_first, set_point,
+    swap, put_other, put_equal, count, write, fill, look, publish, publish_request, promote, promote_first, change_pointers,
+    set_point,
 )  # fmt: skip
 
 

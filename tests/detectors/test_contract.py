@@ -211,3 +211,8 @@ def test_the_callers_array_is_left_alone(name: str) -> None:
 def test_impossible_parameters_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput):
         detector_from(name, bank=0, seed=0)
+
+
+def test_whose_vouching_is_not_one_bool_an_image_is_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match="vouched of shape"):
+        detector_from(name, bank=60, seed=0).fit(some_patches(), None, np.ones(3, np.bool_))

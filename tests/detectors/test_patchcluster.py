@@ -105,3 +105,25 @@ def test_more_images_than_bank_rows_stay_within_the_bank() -> None:
 def test_impossible_parameters_are_refused(bank: int, neighbours: int, subsample: int, seed: int) -> None:
     with pytest.raises(InvalidInput, match="give"):
         PatchCluster(bank=bank, neighbours=neighbours, subsample=subsample, seed=seed)
+
+
+def test_what_a_person_vouches_for_is_no_longer_odd_and_everything_else_still_is() -> None:
+    """Image 3 has an oddity that a person called normal; 17 has one that nobody looked at."""
+    patches = spoil(line(60), np.array([3, 17]))
+    vouched = np.arange(60) == 3
+    blind, told = (PatchCluster(bank=400).fit(patches, None, each) for each in (None, vouched))
+    ordinary = np.quantile(told.left_out_maps()[20:].max(axis=(1, 2)), 0.9)
+    peaks = told.anomaly_maps(patches).max(axis=(1, 2))
+    assert blind.anomaly_maps(patches[3:4]).max() > 1.5 * ordinary, "or there is nothing to vouch for"
+    assert peaks[3] <= ordinary
+    assert peaks[17] > 1.5 * ordinary
+    assert not told.suspects()[3]
+    assert told.suspects()[17]
+    again = PatchCluster.from_state(told.state())
+    np.testing.assert_array_equal(again.anomaly_maps(patches), told.anomaly_maps(patches))
+
+
+def test_vouching_for_ordinary_images_makes_the_bank_larger_by_no_more_than_itself() -> None:
+    detector = PatchCluster(bank=400).fit(line(60), None, np.ones(60, np.bool_))
+    assert len(detector.state().tensors["bank"]) <= 800
+    assert not detector.suspects().any()

@@ -14,7 +14,7 @@ from detectors.objects import Revision
 from detectors.registry import OperatingPoint, Pointers, Registry
 from detectors.store import FolderStore
 from tests.detectors.artefacts import artefact
-from tests.detectors.rivals import LINE, LOST, WON, outcomes, race
+from tests.detectors.rivals import LINE, LOST, WON, Rival, outcomes, race
 
 MODELS = "models/press-4%2Fdoor"
 RIVALS = 3
@@ -285,6 +285,48 @@ def test_of_racing_promotions_from_one_sequence_one_wins(tmp_path: Path) -> None
     assert registry.pointers(LINE) == Pointers(champion=ends.index(WON) + 1, sequence=1)
 
 
+def test_promotions_rollbacks_and_challengers_race_and_the_pointers_are_always_whole(tmp_path: Path) -> None:
+    registry = Registry(FolderStore(tmp_path))
+    publish(registry, 3)
+    registry.promote(LINE, 1)
+    registry.promote(LINE, 2)
+    rivals = [Rival("change_pointers", tmp_path, number) for number in range(RIVALS)]
+    assert [rival.told() for rival in rivals] == ["ready"] * RIVALS
+    for rival in rivals:
+        rival.go()
+    sequence = 0
+    while any(rival.process.poll() is None for rival in rivals):
+        now = registry.pointers(LINE)
+        assert now.champion is not None, "a line with a model is never without one"
+        assert now.champion not in (now.challenger, now.previous)
+        assert {now.champion, now.previous} | {now.challenger} <= {1, 2, 3, None}
+        assert now.sequence >= sequence
+        sequence = now.sequence
+    assert [rival.ended()[0] for rival in rivals] == [WON] * RIVALS
+    assert registry.pointers(LINE).sequence > RIVALS
+
+
+def test_what_was_champion_may_go_on_scoring_beside_its_successor(registry: Registry) -> None:
+    publish(registry, 4)
+    registry.promote(LINE, 1, beside=True)
+    assert registry.pointers(LINE) == Pointers(champion=1, sequence=1), "there was none before it"
+    assert registry.promote(LINE, 2, beside=True) == Pointers(champion=2, challenger=1, previous=1, sequence=2)
+    assert registry.promote(LINE, 2) == registry.pointers(LINE), "a promotion that is repeated changes nothing"
+    assert registry.rollback(LINE) == Pointers(champion=1, previous=2, sequence=3)
+    registry.promote(LINE, 2, beside=True)
+    assert registry.promote(LINE, 3).challenger is None, "it was there to be compared with 2"
+    registry.set_challenger(LINE, 4)
+    assert registry.promote(LINE, 1).challenger == 4
+
+
+def test_a_challenger_is_cleared_unless_another_took_its_place(registry: Registry) -> None:
+    publish(registry, 3)
+    registry.promote(LINE, 1)
+    registry.set_challenger(LINE, 2)
+    assert registry.clear_challenger(LINE, 3).challenger == 2
+    assert registry.clear_challenger(LINE, 2).challenger is None
+
+
 def test_a_change_lost_to_another_one_is_decided_anew(tmp_path: Path) -> None:
     class Overtaken(FolderStore):
         """Somebody promotes version 2 between the first read of the pointers and the write."""
@@ -352,6 +394,22 @@ def test_operating_points_are_revisions_of_their_version(registry: Registry) -> 
     assert registry.operating_point(LINE, 1) == point
     assert registry.operating_point(LINE, 2).revision == 1
     assert registry.files(LINE, 1) == files
+
+
+def test_every_threshold_a_version_has_had_stays_readable_oldest_first(registry: Registry) -> None:
+    publish(registry, 1)
+    calibrated = registry.operating_point(LINE, 1)
+    for number in range(2, 13):
+        registry.set_operating_point(
+            LINE, 1, threshold=float(number), by="ana", why="w", at=5.0, preview="would have flagged 1"
+        )
+    history = registry.operating_points(LINE, 1)
+    assert [point.revision for point in history] == list(range(1, 13))
+    assert history[0] == calibrated
+    assert history[-1] == registry.operating_point(LINE, 1)
+    assert {point.preview for point in history[1:]} == {"would have flagged 1"}
+    with pytest.raises(NotFound):
+        registry.operating_points(LINE, 2)
 
 
 @pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -1.0])

@@ -13,11 +13,10 @@ from detectors.registry import Registry
 from detectors.store import FolderStore
 from orchestration.retrain import Retrain, Rooms
 from orchestration.returning import Looked, look_back
-from orchestration.training import Workbench
+from orchestration.workbench import Workbench
 from streams.bus import Record
 from streams.ledger import Ledger
-from streams.local import LocalBus
-from streams.messages import Message, ModelPromoted, RetrainRequest, Verdict, decode, encode
+from streams.messages import Message, ModelPromoted, RetrainRequest, Verdict, encode
 from streams.scoring import ScoreHandler
 from streams.serving import ServingModels
 from streams.settings import LineConfig
@@ -64,14 +63,10 @@ class Alternating:
     def __post_init__(self) -> None:
         self.store = FolderStore(self.home / "objects")
         self.registry = Registry(self.store)
-        self.bus = LocalBus(self.home / "bus.sqlite")
         self.ledger = Ledger.open(f"sqlite:///{self.home / 'ledger.sqlite'}")
-        self.rooms = Rooms(
-            self.ledger, self.registry, Workbench(self.store, EXTRACTORS), self.bus, "test", now=self.clock.now
-        )
+        self.rooms = Rooms(self.ledger, self.registry, Workbench(self.store, EXTRACTORS), "test", now=self.clock.now)
         self.models = ServingModels(self.registry, EXTRACTORS, now=self.clock.now)
         self._scorer = ScoreHandler(self.store, self.models, now=self.clock.now)
-        self._promotions = self.bus.consumer("watcher", ["promotions"])
         self.watcher = WatchHandler(
             lambda line, version: self.registry.manifest(line, version).reference,
             lambda _: self.config,
@@ -122,11 +117,11 @@ class Alternating:
 
     def heard(self) -> None:
         """The watcher and the ledger hear of promotions; the scorer has taken the champion up."""
-        records = self._promotions.poll(max_records=100, timeout_s=0.05)
-        self._promotions.commit({(each.topic, each.partition): each.offset + 1 for each in records})
-        self._unwritten += [decode(each.value, ModelPromoted) for each in records]
         self.write_down()
-        self._tell([each.value for each in records], ModelPromoted.topic)
+        waiting = self.ledger.outbox(100)
+        self.ledger.mark_sent([number for number, _ in waiting])
+        promotions = [encode(message) for _, message in waiting if isinstance(message, ModelPromoted)]
+        self._tell(promotions, ModelPromoted.topic)
         champion = self.registry.pointers(LINE).champion
         while (serving := self.models.of(LINE)) is None or serving.version != champion:
             time.sleep(0.01)

@@ -56,8 +56,7 @@ def test_progress_passes_every_item_on(capsys: pytest.CaptureFixture[str]) -> No
         (["dead-letters", "redrive", "images/0/1", "--error", "ImageError"], "without --all"),
         (["dead-letters", "redrive", "a/0/1", "a/0/2", "--value", "x"], "name that one"),
         (["dead-letters", "redrive", "images/0/1", "--value", "nowhere.jpg"], "nowhere.jpg: No such file"),
-        (["retrain", "--line", "x", "--mode", "trusted"], "not yet"),
-        (["retrain", "--line", "nobody"], "no images yet"),
+        (["retrain", "--line", "nobody"], "no line 'nobody'; no line has sent an image yet"),
         (["models", "show", "nobody@champion"], "nobody"),
         (["replay", "nowhere.toml"], "nowhere.toml"),
         (["no-such-command"], "no-such-command"),
@@ -105,10 +104,11 @@ def test_every_command_has_json_and_ends_its_help_with_an_example() -> None:
 def test_the_contracts_commands_are_all_there() -> None:
     contract = {
         "demo", "up", "replay", "camera watch", "camera send", "score", "watch", "record", "retrain", "train", "blind", "evaluate",
-        "predict", "models list", "models show", "models promote", "models rollback", "models verify", "drift backtest", "users add",
+        "predict", "models list", "models show", "models promote", "models approve", "models reject",
+        "models rollback", "models verify", "drift backtest", "users add",
         "dead-letters list", "dead-letters show", "dead-letters redrive", "doctor",
     }  # fmt: skip
-    beside = {"sweep"}
+    beside = {"sweep", "requests list", "requests cancel", "lineage", "models threshold"}
     assert {" ".join(path) for path, _ in leaves(driftline)} == contract | beside
 
 

@@ -1,4 +1,4 @@
-"""kill -9 of the scorer in the middle of its work and of a Dagster run: nothing lost, nothing doubled, the request carried out once."""
+"""kill -9 of the scorer amid its work, of a Dagster run, of its daemon: nothing lost, nothing doubled, the request carried out once."""
 
 import os
 import signal
@@ -84,6 +84,7 @@ def killed_parts_lose_nothing_and_repeat_nothing(settings: Settings) -> None:
         wait_ready(stage, supervisor)
         sent = send(stage, COLD_START, first=0)
         killed = kill_first_run(settings.home)
+        os.kill(supervisor.pid("dagster-daemon"), signal.SIGKILL)  # before or after it noticed
         settle(stage, LINE)
         sent |= send(stage, MORE, first=COLD_START)
         kill_scorer_amid_work(supervisor, stage.ledger)
@@ -100,4 +101,5 @@ def killed_parts_lose_nothing_and_repeat_nothing(settings: Settings) -> None:
     with dg.DagsterInstance.from_config(str(settings.home / "dagster")) as instance:
         statuses = {run.tags[ATTEMPT_TAG]: run.status for run in instance.get_runs()}
     assert statuses == {"1": dg.DagsterRunStatus.FAILURE, "2": dg.DagsterRunStatus.SUCCESS}
-    assert any("score ended with status -9" in line for line in told)
+    for part in ("score", "dagster-daemon"):
+        assert any(f"{part} ended with status -9" in line for line in told)

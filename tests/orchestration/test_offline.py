@@ -87,6 +87,10 @@ def test_a_line_is_trained_predicted_promoted_and_rolled_back(
     assert answer(capsys, "models", "show", "press-4/door@2")["manifest"]["detector"] == "patchcluster"
     assert run(driftline, ["models", "show", "press-4/door@1"]) == 0
     assert "drift watch: 26 signals, reference of 16 images, thresholds stored" in capsys.readouterr().out
+    assert run(driftline, ["models", "show", "press-4/door@2", "--card"]) == 0
+    card = capsys.readouterr().out
+    for told in ("learnt from 16 images", "no gate compared it with another version", "after version 1 (manual)"):
+        assert told in card
     assert answer(capsys, "models", "verify", "press-4/door@1")["problems"] == []
     assert answer(capsys, "models", "list")["lines"][0]["champion"] == 1
 

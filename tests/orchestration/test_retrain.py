@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from orchestration.retrain import open_beside
+from orchestration.second_look import open_beside
 from streams.ledger import Ledger
 from streams.messages import DriftIncident, IncidentAnswer, RetrainRequest
 

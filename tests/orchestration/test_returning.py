@@ -2,14 +2,12 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import msgspec
 import pytest
 
-from detectors.errors import Unavailable
 from detectors.registry_keys import version_folder
 from orchestration.assets import candidate, known_condition, published_version, training_set
 from orchestration.checks import gate_checks
@@ -18,9 +16,9 @@ from orchestration.resources import ATTEMPT_TAG, LINE_TAG, REQUEST_TAG, Installa
 from orchestration.retrain import Retrain
 from orchestration.returning import Looked, look_back
 from orchestration.sensors import requested_retrains
+from streams.actions import DRIFTLINE, rollback
 from streams.ledger import RequestRow
-from streams.local import LocalBus
-from streams.messages import ModelPromoted, RetrainRequest, decode
+from streams.messages import ModelPromoted, RetrainRequest
 from streams.settings import LineConfig, Settings
 from tests.orchestration.alternating import CONFIG, DAY, LINE, NIGHT, Alternating
 
@@ -49,15 +47,6 @@ def line(grown: Path, tmp_path: Path) -> Iterator[Alternating]:
     found.models.close()
 
 
-def bus_away(line: Alternating) -> LocalBus:
-    """A bus that cannot be written to."""
-    path = line.home / "no-bus.sqlite"
-    bus = LocalBus(path)
-    path.unlink()
-    path.mkdir()
-    return bus
-
-
 def asked(line: Alternating, light: float, *, images: int = 30, cause: str = "covariate_drift") -> RetrainRequest:
     return line.request(line.keep(images, light), cause=cause, name="asked")
 
@@ -70,10 +59,20 @@ def looked(line: Alternating, request: RetrainRequest, config: LineConfig = CONF
 
 
 def announced(line: Alternating) -> list[ModelPromoted]:
-    """What has been told of promotions since the line was grown."""
-    consumer = line.bus.consumer("reader", [ModelPromoted.topic])
-    records = consumer.poll(max_records=100, timeout_s=0.1)
-    return [decode(each.value, ModelPromoted) for each in records][2:]
+    """What the bus is to hear of promotions since the line was grown."""
+    return [message for _, message in line.ledger.outbox(100) if isinstance(message, ModelPromoted)]
+
+
+def decided(line: Alternating, tmp_path: Path) -> RequestRow:
+    """A request by day of which a run has kept its decision, and then died: what else it did, it did elsewhere."""
+    asked(line, DAY)
+    shutil.copytree(line.home, tmp_path / "elsewhere")
+    elsewhere = Alternating(tmp_path / "elsewhere")
+    row = line.ledger.request("asked")
+    assert row is not None
+    look_back(Retrain(elsewhere.rooms, row, 1, CONFIG))
+    shutil.copytree(tmp_path / "elsewhere" / "objects" / "drafts", line.home / "objects" / "drafts", dirs_exist_ok=True)
+    return row
 
 
 def test_the_version_of_the_day_comes_back_by_day(line: Alternating) -> None:
@@ -160,37 +159,39 @@ def test_a_version_that_is_broken_or_was_rolled_back_is_none(line: Alternating) 
     found, _ = looked(line, asked(line, DAY))
     assert found.outcome is None
     assert "cannot be loaded" in found.words["version 1"]
-    line.ledger.record([
-        ModelPromoted(line=LINE, version=BY_DAY, previous=BY_NIGHT, sequence=3, by="ana", why="", at=line.clock.now()),
-        ModelPromoted(line=LINE, version=BY_NIGHT, previous=BY_DAY, sequence=4, by="ana", why="", at=line.clock.now()),
-        ModelPromoted(line=LINE, version=BY_DAY, previous=BY_NIGHT, sequence=5, by="ana", why="", at=line.clock.now()),
-    ])  # fmt: skip
-    line.registry.rollback(LINE)
+    rollback(line.ledger, DRIFTLINE, line.registry, line=LINE, why="", at=line.clock.now())
     found, _ = looked(line, line.request(line.keep(30, NIGHT), name="by-night"))
     assert found == Looked({"not looked for": "there is no other version that may be taken back"})
 
 
-def test_a_run_that_died_after_it_had_decided_is_finished_and_decides_nothing_again(line: Alternating) -> None:
-    asked(line, DAY)
-    row = line.ledger.request("asked")
-    assert row is not None
-    with pytest.raises(Unavailable):
-        look_back(Retrain(replace(line.rooms, bus=bus_away(line)), row, 1, CONFIG))
-    assert line.registry.pointers(LINE).champion == BY_DAY, "promoted, but nobody was told"
+@pytest.mark.parametrize("promoted", [False, True], ids=["before", "after"])
+def test_a_run_that_died_beside_its_promotion_is_finished_and_decides_nothing_again(
+    line: Alternating, tmp_path: Path, promoted: bool
+) -> None:
+    row = decided(line, tmp_path)
+    if promoted:
+        line.registry.promote(LINE, BY_DAY)
     shutil.rmtree(line.home / "objects" / "images")
     found = look_back(Retrain(line.rooms, row, 2, CONFIG))
     assert (found.outcome, found.version) == ("switched_back", BY_DAY)
-    assert line.registry.pointers(LINE).sequence == 3
-    assert [each.sequence for each in announced(line)] == [3]
+    assert line.registry.pointers(LINE).champion == BY_DAY
+    assert [(each.version, each.sequence) for each in announced(line)] == [(BY_DAY, 3)]
     assert line.outcomes[-1] == ("switched_back", BY_DAY)
 
 
-def test_a_person_who_promotes_meanwhile_is_not_overruled(line: Alternating) -> None:
+def test_a_run_that_died_after_it_had_told_of_its_promotion_tells_nothing_twice(line: Alternating) -> None:
     asked(line, DAY)
     row = line.ledger.request("asked")
     assert row is not None
-    with pytest.raises(Unavailable):
-        look_back(Retrain(replace(line.rooms, bus=bus_away(line)), row, 1, CONFIG))
+    for attempt in (1, 2):
+        look_back(Retrain(line.rooms, row, attempt, CONFIG))
+    assert [each.sequence for each in announced(line)] == [3]
+    assert line.registry.pointers(LINE).sequence == 3
+
+
+def test_a_person_who_promotes_meanwhile_is_not_overruled(line: Alternating, tmp_path: Path) -> None:
+    row = decided(line, tmp_path)
+    line.registry.promote(LINE, BY_DAY)
     line.registry.rollback(LINE)
     found = look_back(Retrain(line.rooms, row, 2, CONFIG))
     assert found.outcome == "cancelled"

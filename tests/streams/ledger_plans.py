@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, event
 
 from streams.ledger import Ledger
 from streams.ledger_engine import open_engine
-from tests.streams.ledger_bulk import BEGAN_AT, LINES, image_id
+from tests.streams.ledger_bulk import BEGAN_AT, LINES, VERSIONS, image_id
 
 Query = Callable[[Ledger], object]
 Statement = tuple[str, Any]
@@ -35,6 +35,8 @@ def named_queries(verdicts: int) -> dict[str, Query]:
             islice(ledger.images_before(line, 1, (end, ""), page=400), 400)
         ),
         "lives of recent incidents": lambda ledger: ledger.lives(line, since=end - 60),
+        "what a threshold would flag": lambda ledger: ledger.flags(line, VERSIONS, threshold=2.0, since=end - 60),
+        "reviewed parts and their scores": lambda ledger: ledger.scored_parts(line, 1),
         "one image's story": lambda ledger: ledger.story(line, told),
         "latest flagged of a line": lambda ledger: ledger.flagged(line, limit=8),
         "flagged and not reviewed": lambda ledger: ledger.flagged(line, limit=25, unreviewed_only=True),

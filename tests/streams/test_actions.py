@@ -15,18 +15,28 @@ from streams.actions import (
     Actor,
     NotAllowed,
     answer_incident,
+    approve,
+    cancel_request,
     promote,
+    reject,
     request_retrain,
     review,
     rollback,
     set_threshold,
 )
+from streams.causes import Wish
 from streams.ledger import Ledger
-from streams.messages import IncidentAnswer
+from streams.messages import IncidentAnswer, RetrainRequest, Review
+from streams.operating_points import DAY_S
+from streams.settings import LineConfig
 from tests.detectors.artefacts import artefact
-from tests.streams.test_ledger import incident, verdict
+from tests.streams.test_ledger import incident, request, verdict
 
 LINE = "tiles"
+REQUEST = RetrainRequest(
+    line=LINE, request_id="r", cause="schedule", mode="refresh", image_keys=(), parent_version=1, alarm_at=None, requested_at=0.0,
+    wanted_images=200,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -49,6 +59,18 @@ def say(ledger: Ledger, actor: Actor, says: str, *, incident_id: str = "i1", not
     return answer_incident(ledger, actor, line=LINE, incident_id=incident_id, says=says, note=note, at=1.0)
 
 
+def give_up(ledger: Ledger, actor: Actor) -> None:
+    ledger.record([REQUEST])
+    cancel_request(ledger, actor, line=LINE, request_id=REQUEST.request_id, why="stopped", at=1.0)
+
+
+def tried(ledger: Ledger) -> Ledger:
+    """Version 2 waits for a person."""
+    ledger.record([request()])
+    ledger.end_request("r1", outcome="awaiting_approval", version=2, detail="", at=1.0)
+    return ledger
+
+
 ACTIONS: dict[str, tuple[str, Callable[[Ledger, Registry, Actor], object]]] = {
     "review": (
         "reviewer",
@@ -60,12 +82,25 @@ ACTIONS: dict[str, tuple[str, Callable[[Ledger, Registry, Actor], object]]] = {
     "retrain": (
         "engineer",
         lambda ledger, registry, actor: request_retrain(
-            ledger, actor, registry, line=LINE, mode="blind", image_keys=("k",), at=1.0
+            ledger, actor, registry, LineConfig(), Wish(), line=LINE, at=1.0
         ),
     ),
+    "cancel": ("engineer", lambda ledger, _, actor: give_up(ledger, actor)),
     "promote": (
         "engineer",
         lambda ledger, registry, actor: promote(ledger, actor, registry, line=LINE, version=2, why="better", at=1.0),
+    ),
+    "approve": (
+        "engineer",
+        lambda ledger, registry, actor: approve(
+            tried(ledger), actor, registry, line=LINE, version=2, why="ok", config=LineConfig(four_eyes=True), at=1.0
+        ),
+    ),
+    "reject": (
+        "engineer",
+        lambda ledger, registry, actor: reject(
+            tried(ledger), actor, registry, line=LINE, version=2, why="misses scratches", at=1.0
+        ),
     ),
     "rollback": (
         "engineer",
@@ -155,14 +190,14 @@ def test_an_answer_to_another_lines_incident_is_refused(ledger: Ledger) -> None:
 
 def test_one_request_at_a_time(ledger: Ledger, registry: Registry) -> None:
     ana = Actor("ana", "engineer")
-    first = request_retrain(ledger, ana, registry, line=LINE, mode="blind", image_keys=("k",), at=1.0)
+    first = request_retrain(ledger, ana, registry, LineConfig(), Wish(), line=LINE, at=1.0)
     with pytest.raises(InvalidInput, match="open request"):
-        request_retrain(ledger, ana, registry, line=LINE, mode="blind", image_keys=("k",), at=2.0)
+        request_retrain(ledger, ana, registry, LineConfig(), Wish(), line=LINE, at=2.0)
     assert [row.request for row in ledger.requests(LINE)] == [first]
     assert len(ledger.audit()) == 1
     assert [message for _, message in ledger.outbox(9)] == [first]
     ledger.end_request(first.request_id, outcome="refused", version=None, detail="", at=3.0)
-    request_retrain(ledger, ana, registry, line=LINE, mode="blind", image_keys=("k",), at=4.0)
+    request_retrain(ledger, ana, registry, LineConfig(), Wish(), line=LINE, at=4.0)
 
 
 def test_of_people_who_ask_at_the_same_moment_one_is_served(ledger: Ledger, registry: Registry) -> None:
@@ -172,7 +207,7 @@ def test_of_people_who_ask_at_the_same_moment_one_is_served(ledger: Ledger, regi
         start.wait(timeout=30)
         try:
             actor = Actor(name, "engineer")
-            request_retrain(ledger, actor, registry, line=LINE, mode="blind", image_keys=("k",), at=1.0)
+            request_retrain(ledger, actor, registry, LineConfig(), Wish(), line=LINE, at=1.0)
         except InvalidInput:
             return False
         return True
@@ -184,14 +219,51 @@ def test_of_people_who_ask_at_the_same_moment_one_is_served(ledger: Ledger, regi
 
 
 @pytest.mark.parametrize(
-    ("mode", "keys", "says"), [("guess", ("k",), "blind, trusted, refresh"), ("blind", (), "no images")]
+    ("line", "wish", "error", "says"),
+    [
+        (LINE, Wish("guess"), InvalidInput, "blind, trusted, refresh"),
+        (LINE, Wish(images=19), InvalidInput, "window of 19 images; a model needs 20"),
+        (LINE, Wish(why="x" * 10_001), InvalidInput, "10001 bytes, the limit is 10000"),
+        (
+            LINE,
+            Wish("trusted"),
+            InvalidInput,
+            "has 1 parts reviewed as normal and no folder .* needs 20; review more, or name",
+        ),
+        ("tils", Wish(), NotFound, r"no line 'tils'; did you mean tiles\?"),
+        ("zzz", Wish(), NotFound, "no line 'zzz'; there are tiles"),
+    ],
 )
 def test_a_request_that_makes_no_sense_is_refused(
-    ledger: Ledger, registry: Registry, mode: str, keys: tuple[str, ...], says: str
+    ledger: Ledger, registry: Registry, line: str, wish: Wish, error: type[Exception], says: str
 ) -> None:
-    with pytest.raises(InvalidInput, match=says):
-        request_retrain(ledger, Actor("ana", "engineer"), registry, line=LINE, mode=mode, image_keys=keys, at=1.0)
-    assert (ledger.requests(LINE), ledger.audit()) == ([], [])
+    ledger.record([Review(line=LINE, image_id="a", says="normal", note="", by="ana", at=1.0)])
+    with pytest.raises(error, match=says):
+        request_retrain(ledger, Actor("ana", "engineer"), registry, LineConfig(), wish, line=line, at=1.0)
+    assert (ledger.requests(), ledger.audit()) == ([], [])
+
+
+def test_a_line_with_a_folder_of_trusted_images_needs_no_reviews(ledger: Ledger, registry: Registry) -> None:
+    config, wish = LineConfig(trusted="/srv/good"), Wish("trusted", why="new fixture")
+    asked = request_retrain(ledger, Actor("ana", "engineer"), registry, config, wish, line=LINE, at=1.0)
+    assert (asked.cause, asked.mode, asked.image_keys, asked.wanted_images) == ("manual", "trusted", (), 200)
+    assert [entry.detail for entry in ledger.audit()] == ["trusted, the latest 200 images: new fixture"]
+
+
+def test_a_request_that_waits_may_be_given_up_and_one_that_runs_may_not(ledger: Ledger, registry: Registry) -> None:
+    ana = Actor("ana", "engineer")
+    first = request_retrain(ledger, ana, registry, LineConfig(), Wish(), line=LINE, at=1.0)
+    with pytest.raises(NotFound, match="line 'doors' has no request"):
+        cancel_request(ledger, ana, line="doors", request_id=first.request_id, why="", at=2.0)
+    cancel_request(ledger, ana, line=LINE, request_id=first.request_id, why="stopped", at=2.0)
+    row = ledger.request(first.request_id)
+    assert row is not None
+    assert (row.state, row.detail, row.ended_at) == ("cancelled", "cancelled by ana", 2.0)
+    second = request_retrain(ledger, ana, registry, LineConfig(), Wish(), line=LINE, at=3.0)
+    ledger.begin_request(second.request_id, run_id="run", attempt=1, at=4.0)
+    with pytest.raises(InvalidInput, match="is running by now; one that runs is cancelled with its run"):
+        cancel_request(ledger, ana, line=LINE, request_id=second.request_id, why="", at=5.0)
+    assert [entry.action for entry in ledger.audit()] == ["retrain", "cancel", "retrain"]
 
 
 @pytest.mark.parametrize("action", ["promote", "rollback"])
@@ -210,6 +282,26 @@ def test_a_new_threshold_is_a_revision_beside_the_version(ledger: Ledger, regist
     set_threshold(ledger, Actor("ana", "engineer"), registry, line=LINE, version=1, threshold=3.0, why="scrap", at=1.0)
     after = registry.operating_point(LINE, 1)
     assert (after.threshold, after.by, after.revision) == (3.0, "ana", before.revision + 1)
+
+
+def test_a_new_threshold_keeps_what_it_would_have_flagged_on_the_day_before(ledger: Ledger, registry: Registry) -> None:
+    now = 100 * DAY_S
+    ledger.record([verdict("old", at=now - DAY_S - 1, score=9.0, flagged=True)])
+    ledger.record([verdict(f"v{n}", at=now - n, score=n / 10, flagged=n > 20) for n in range(1, 41)])
+    ledger.record([verdict("other version", at=now - 5, version=2, score=9.0, flagged=True)])
+    say_of = Actor("bo", "reviewer")
+    review(ledger, say_of, line=LINE, image_id="v40", says="defect", note="", at=now)
+    review(ledger, say_of, line=LINE, image_id="v25", says="normal", note="", at=now)
+    act = Actor("ana", "engineer")
+    set_threshold(ledger, act, registry, line=LINE, version=1, threshold=3.0, why="scrap", at=now)
+    kept = (
+        "would have flagged 10 instead of 20 of 40 over the last 24 h (25.0 %); "
+        "finds 1 of 1 reviewed defects, flags 0 of 1 reviewed normals"
+    )
+    assert registry.operating_point(LINE, 1).preview == kept
+    (entry, *_) = ledger.audit()
+    assert (entry.who, entry.action, entry.at) == ("ana", "threshold", now)
+    assert entry.detail == f"version 1, revision 2: 3.0 for 2.5 (scrap); {kept}"
 
 
 def test_an_unknown_role_is_refused() -> None:

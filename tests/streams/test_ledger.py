@@ -19,6 +19,7 @@ from detectors.errors import InvalidInput, Unavailable
 from streams.ledger import HISTORY_PAGE, AuditEntry, GateResult, Ledger
 from streams.ledger_engine import open_engine
 from streams.messages import (
+    Approval,
     Collected,
     DeadLetter,
     DriftIncident,
@@ -129,6 +130,41 @@ def test_a_request_is_carried_out_once(ledger: Ledger) -> None:
     assert (row.state, row.version, row.run_id, row.attempt) == ("promoted", 1, "run-2", 2)
     ledger.record([request()])
     assert [each.state for each in ledger.requests("tiles")] == ["promoted"], "a redelivered request changes nothing"
+
+
+def test_a_request_goes_on_while_its_version_is_tried_out_and_while_it_waits_for_people(ledger: Ledger) -> None:
+    ledger.record([request()])
+    ledger.begin_request("r1", run_id="run-1", attempt=1, at=2.0)
+    assert ledger.begin_shadow("r1", version=2, detail="beside", at=3.0)
+    assert not ledger.begin_shadow("r1", version=2, detail="again", at=3.5)
+    assert not ledger.begin_request("r1", run_id="run-2", attempt=2, at=3.6), "no run has anything to do with it"
+    row = ledger.request("r1")
+    assert row is not None
+    assert (row.state, row.version, row.started_at, row.ended_at) == ("shadowing", 2, 3.0, None)
+    (summary,) = ledger.lines()
+    assert summary.open_request == "shadowing"
+    assert ledger.end_request("r1", outcome="awaiting_approval", version=2, detail="", at=4.0)
+    assert not ledger.end_request("r1", outcome="awaiting_approval", version=2, detail="again", at=5.0)
+    assert ledger.end_request("r1", outcome="refused", version=2, detail="rejected", at=6.0), "waiting is no end"
+    assert not ledger.end_request("r1", outcome="promoted", version=2, detail="", at=7.0)
+
+
+def test_how_a_version_judged(ledger: Ledger) -> None:
+    ledger.record([verdict(str(n), at=float(n), flagged=n % 4 == 0) for n in range(1, 13)])
+    assert ledger.flag_share("tiles", 1, before=12.0, images=500) == pytest.approx(2 / 11)
+    assert ledger.flag_share("tiles", 1, before=13.0, images=2) == 0.5
+    assert ledger.flag_share("tiles", 1, before=1.0, images=2) is None
+    assert ledger.judged_since("tiles", 1, 10.0) == (2, 12.0)
+    assert ledger.judged_since("tiles", 2, 0.0) == (0, None)
+
+
+def test_the_alert_of_a_challenger_is_no_trouble_of_the_line(ledger: Ledger) -> None:
+    champions = ModelAlert(line="tiles", version=2, serving=1, reason="digest", raised_at=9.0)
+    ledger.record([champions, *(
+        ModelAlert(line="tiles", version=n, serving=1, reason="digest", raised_at=9.0 + n, beside=True) for n in (3, 4)
+    )])  # fmt: skip
+    (summary,) = ledger.lines()
+    assert summary.alert == champions
 
 
 def test_a_long_history_comes_whole_and_in_order_page_by_page(ledger: Ledger) -> None:
@@ -244,6 +280,7 @@ EVERYTHING: tuple[Message, ...] = (
     ModelServing(line="tiles", version=1, previous=None, at=6.0),
     Review(line="tiles", image_id="b", says="defect", note="", by="ana", at=7.0), LETTER,
     ModelAlert(line="tiles", version=2, serving=1, reason="digest", raised_at=9.0),
+    Approval(line="tiles", request_id="r1", version=2, says="approved", why="ok", by="ana", at=9.5),
     ShadowVerdict(
         line="tiles", image_id="a", version=2, score=1.0, threshold=2.0, flagged=False, champion=1, champion_score=1.0,
         champion_flagged=False, image_key="images/a.png", judged_at=2.0,
@@ -259,7 +296,8 @@ def everything_in(ledger: Ledger) -> dict[str, object]:
         "collected": ledger.collected("tiles"), "pending": ledger.pending_images("tiles"), "incidents": ledger.incidents(),
         "incident": ledger.incident("tiles", "i1"), "states": ledger.incident_states("tiles"), "answers": ledger.answers("i1"),
         "requests": ledger.requests(), "promotions": ledger.promotions("tiles"), "servings": ledger.servings("tiles"),
-        "alerts": ledger.alerts("tiles"), "reviews": ledger.reviews("tiles"), "letters": ledger.dead_letters(99),
+        "alerts": ledger.alerts("tiles"), "approvals": ledger.approvals("tiles"),
+        "reviews": ledger.reviews("tiles"), "letters": ledger.dead_letters(99),
         "shadows": ledger.shadows("tiles", 2), "reviewed": ledger.reviewed("tiles"),
     }  # fmt: skip
 

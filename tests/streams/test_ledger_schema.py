@@ -20,6 +20,7 @@ from streams.ledger_engine import lock_tables, open_engine, refusal
 from streams.ledger_schema import FIRST, LATEST, REVISION, bring_up_to_date, migrate, revision_of, revisions
 from streams.ledger_tables import METADATA
 from streams.messages import DeadLetter, Review, Verdict, encode
+from tests.servers import postgresql_database
 from tests.streams.ledger_bulk import connected
 from tests.streams.test_ledger import everything_in, verdict
 from tests.streams.test_ledger_queries import letter, review
@@ -91,6 +92,19 @@ def test_every_migration_in_turn_gives_the_same_tables(url: str) -> None:
         migrate(connection, since=None)
         assert revision_of(connection) == LATEST
     assert differences(url) == []
+
+
+def test_a_new_postgresql_ledger_and_a_migrated_one_are_vacuumed_alike() -> None:
+    found = []
+    for since in (FIRST, None):
+        with postgresql_database() as url:
+            if since is not None:
+                make_as_before_migrations(url)
+            Ledger.open(url).close()
+            with connected(url) as connection:
+                query = text("SELECT reloptions FROM pg_class WHERE oid = 'verdicts'::regclass")
+                found.append(sorted(connection.execute(query).scalar_one()))
+    assert found[0] == found[1] != []
 
 
 def test_a_ledger_from_before_the_migrations_keeps_everything_and_becomes_the_same(

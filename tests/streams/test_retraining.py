@@ -72,6 +72,13 @@ def test_an_alarm_is_an_incident_and_a_request_only_after_a_window_of_images_fro
     assert state.request_id == request.request_id
 
 
+def test_a_line_that_is_to_be_refreshed_asks_for_that_but_its_first_model_is_blind() -> None:
+    config = LineConfig(retrain_images=5, cold_start_images=4, retrain_mode="refresh")
+    assert [each.mode for each in requests(run(WATCHED, judged(0, 15, alarm_at=10), config=config)[1])] == ["refresh"]
+    gathered = [Gathered(f"images/{at}", float(at)) for at in range(4)]
+    assert [each.mode for each in requests(run(LineState(), gathered, config=config)[1])] == ["blind"]
+
+
 def test_one_open_request_and_one_open_incident_a_kind() -> None:
     state, said = run(WATCHED, judged(0, 5, alarm_at=0) + judged(5, 10, alarm_at=7) + judged(15, 10, alarm_at=16))
     assert len(requests(said)) == 1

@@ -150,6 +150,22 @@ def test_fifty_lines_on_one_scorer_stay_within_the_budget(
     small.handler.close()
 
 
+def test_a_threshold_that_is_set_is_in_force_within_three_seconds_and_named_by_its_revision(scorer: Scorer) -> None:
+    before = verdicts(scorer.judge(("a", 1)))[0]
+    scorer.registry.set_operating_point("a", 1, threshold=before.score / 2, by="ana", why="scrap", at=1.0)
+    judged: list[Verdict] = []
+    until = scorer.clock + 3
+    while scorer.clock < until:
+        scorer.clock += 0.5
+        judged += verdicts(scorer.judge(("a", 1), ("b", 1)))
+    assert len(judged) == 2 * len({each.judged_at for each in judged if each.line == "a"}), "none is lost"
+    latest = {each.line: each for each in judged}
+    assert (latest["a"].threshold, latest["a"].threshold_revision, latest["a"].flagged) == (before.score / 2, 2, True)
+    assert latest["b"].threshold_revision == 1
+    assert {each.version for each in judged} == {1}, "nothing was trained"
+    assert scorer.registry.fetched.count(("a", 1)) == 1, "nor loaded again"
+
+
 def test_the_least_recently_used_model_is_put_out_and_comes_back_without_news(scorer: Scorer) -> None:
     first = scorer.judge(("a", 1), ("b", 2))
     assert [each.line for each in first if isinstance(each, ModelServing)] == ["a", "b"]

@@ -114,3 +114,13 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "driftline.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InvalidInput, match=r"driftline\.toml"):
         load_lines(tmp_path)
+
+
+def test_a_schedule_that_is_none_names_the_line_and_shows_one(tmp_path: Path) -> None:
+    lines = load_lines(write(tmp_path, '[lines.tiles]\nschedule = "30 2 * * *"\n'))
+    assert lines["tiles"].schedule == "30 2 * * *"
+    says = (
+        r"driftline\.toml: line 'tiles': schedule '61 \* \* \* \*' is no cron expression: bad minute; .*'0 3 \* \* MON'"
+    )
+    with pytest.raises(InvalidInput, match=says):
+        load_lines(write(tmp_path, '[lines.tiles]\nschedule = "61 * * * *"\n'))

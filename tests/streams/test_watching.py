@@ -321,6 +321,26 @@ def test_a_rollback_goes_back_to_the_older_version_and_ignores_stragglers() -> N
     assert watcher.state("tiles").version == 1, "an old promotion that comes again"
 
 
+def test_after_a_model_was_taken_back_the_drift_that_it_was_made_for_is_noticed_again(ledger: Ledger) -> None:
+    watcher = after_restart(ledger)
+    said = take(watcher, [promoted(1, sequence=1, at=0.0), *STEADY, *STEP])
+    ledger.record([*STEADY, *STEP, *said])
+    (first,) = [each for each in said if isinstance(each, RetrainRequest)]
+    ledger.end_request(first.request_id, outcome="promoted", version=2, detail="", at=200.0)
+    back = msgspec.structs.replace(promoted(1, sequence=3, at=230.0, previous=2), rolled_back=True)
+    news = [promoted(2, sequence=2, at=200.0, previous=1), *verdicts(201, 20, version=2), back]
+    said = take(watcher, news)
+    assert [each.state for each in said if isinstance(each, DriftIncident)] == ["closed"]
+    ledger.record([*news, *said])
+    for watching in (watcher, after_restart(ledger)):
+        stragglers = [*verdicts(231, 5, version=2), *verdicts(240, 5, bulk=3.0), *verdicts(245, 5, version=2)]
+        said = take(watching, [*stragglers, *verdicts(250, 300, bulk=3.0)])
+        assert watching.state("tiles").version == 1
+        (second,) = [each for each in said if isinstance(each, RetrainRequest)]
+        assert second.parent_version == 1
+        assert second.request_id != first.request_id
+
+
 def test_an_ended_request_is_heard_of_and_comes_again_after_a_rest(ledger: Ledger) -> None:
     watcher = after_restart(ledger)
     said = take(watcher, STEADY + STEP)
