@@ -37,13 +37,10 @@ def mean_distances(
     `givers_M` is the part each row is from; `counts` ascend. Where fewer rows are left, all of them count.
     """
     images, patches, _ = points_BPC.shape
-    bank_squares_M = np.einsum("mc,mc->m", bank_MC, bank_MC)
+    bank_CM = _completed(bank_MC, bank=True).T
     means_KBP = np.empty((len(counts), images, patches), np.float32)
     for image, points_PC in enumerate(points_BPC):
-        squares_PM = points_PC @ bank_MC.T
-        squares_PM *= -2
-        squares_PM += bank_squares_M
-        squares_PM += np.einsum("pc,pc->p", points_PC, points_PC)[:, None]
+        squares_PM = _completed(points_PC, bank=False) @ bank_CM
         squares_PM[:, givers_M == parts_B[image]] = np.inf
         _nearest_means(squares_PM, np.asarray(counts), means_KBP[:, image])
     return means_KBP
@@ -64,6 +61,18 @@ def shortest_half(values_B: Doubles) -> tuple[float, float]:
     start = int(widths.argmin())
     middle = float(ordered_B[start] + ordered_B[start + held - 1]) / 2
     return middle, float(widths[start]) / 2 / 0.6745 * (1 + 5 / max(len(ordered_B) - 1, 1))
+
+
+def _completed(points_NC: Patches, *, bank: bool) -> Patches:
+    """Points with two columns more, so that the product of a point and a bank row is their squared distance: `x'x - 2 x'y + y'y`.
+
+    >>> float((_completed(np.float32([[1, 2]]), bank=False) @ _completed(np.float32([[4, 6]]), bank=True).T)[0, 0])
+    25.0
+    """
+    squares_N1 = np.einsum("nc,nc->n", points_NC, points_NC)[:, None]
+    ones_N1 = np.ones_like(squares_N1)
+    columns = (points_NC, ones_N1, squares_N1) if bank else (-2 * points_NC, squares_N1, ones_N1)
+    return np.concatenate(columns, axis=1)
 
 
 @njit(cache=True, nogil=True)
