@@ -91,6 +91,10 @@ class Registry:
         self._store.put(f"{version_folder(line, version)}{MANIFEST}", files[MANIFEST])
         return version
 
+    def version_of(self, line: str, request_id: str) -> int | None:
+        """The version that a request became, None where it became none."""
+        return self._finished(line, request_id)
+
     def lines(self) -> list[str]:
         """The lines that have a complete version, sorted."""
         parts = {key.split("/")[1] for key in self._store.keys("models/") if is_manifest(key)}
@@ -122,13 +126,19 @@ class Registry:
         return self._pointers(line)[0]
 
     def promote(
-        self, line: str, version: int, *, expected_sequence: int | None = None, beside: bool = False
+        self,
+        line: str,
+        version: int,
+        *,
+        expected_sequence: int | None = None,
+        as_challenger: bool = False,
+        beside: bool = False,
     ) -> Pointers:
         """Make `version` the champion, in one atomic write; what was champion becomes `previous`.
 
         `beside`: it becomes the challenger too, and goes on scoring beside its successor. Nothing happens where `version` is
         champion already. Raises NotFound for a version that is not complete, and Conflict where `expected_sequence` is given and
-        somebody promoted or rolled back since.
+        somebody promoted or rolled back since, and, `as_challenger`, where it is not the challenger (any more).
         """
         self._check_complete(line, version)
 
@@ -136,6 +146,10 @@ class Registry:
             if now.champion == version:
                 return now
             _check_sequence(line, now, expected_sequence)
+            if as_challenger and now.challenger != version:
+                raise Conflict(
+                    f"{line}@{version} is not the challenger any more, {now.challenger or 'nobody'} is; look again, or promote it by hand"
+                )
             after = _succeeded(now, version)
             return msgspec.structs.replace(after, challenger=now.champion) if beside else after
 

@@ -11,7 +11,7 @@ from functools import cached_property
 import msgspec
 
 from detectors.artifact import Provenance
-from detectors.errors import ArtifactError, NotFound
+from detectors.errors import ArtifactError, Conflict, NotFound
 from detectors.manifest import FeatureSpec
 from detectors.model import Extractor, Model
 from detectors.registry import Registry
@@ -22,11 +22,12 @@ from orchestration.judgement import Judgement
 from orchestration.material import Material, learnt_by_champion, material_of, trusted_folder
 from orchestration.second_look import Clock
 from orchestration.training import Drafts, fit_candidate, load, pack_candidate
-from orchestration.training_set import TrainingSet, choose_images, keep_snapshot, learnt_from
+from orchestration.training_set import TrainingSet, choose_images, keep_snapshot, learnt_from, read_snapshot
 from orchestration.windows import window_of
 from orchestration.workbench import RememberingExtractor, Workbench
 from streams.causes import REFRESH, TRUSTED
 from streams.ledger import Ledger, RequestRow
+from streams.ledger_rows import IN_WORK
 from streams.messages import RetrainRequest
 from streams.model_card import keep_card
 from streams.settings import LineConfig
@@ -51,6 +52,8 @@ class Retrain:
         self.request: RetrainRequest = row.request
         self.rooms = rooms
         self.config = config
+        self._attempt = attempt
+        self._judged_at: int | None = None
         self._drafts = Drafts(rooms.bench.store, row.request, attempt)
 
     @cached_property
@@ -59,13 +62,21 @@ class Retrain:
         return self.rooms.bench.extractor(self.config)
 
     def choose(self) -> TrainingSet:
-        """Make and keep the training set."""
-        chosen = choose_images(self.request, self._material(), self.rooms.bench, self.extractor)
+        """Make and keep the training set: that of the version which an earlier attempt published, if one did."""
+        chosen = self._chosen_before() or choose_images(
+            self.request, self._material(), self.rooms.bench, self.extractor
+        )
         self._drafts.keep_training_set(chosen)
         return chosen
 
     def fit(self) -> Model:
-        """Fit, pack and keep the candidate, and write down what became of each image."""
+        """Fit, pack and keep the candidate, and write down what became of each image. What an earlier attempt published is not made anew: a
+        request becomes one version, and that is the one to be judged.
+        """
+        if self._published is not None:
+            files = self.rooms.registry.files(self.request.line, self._published)
+            self._drafts.keep_candidate(files)
+            return load(files, self._extractors)
         training_set = self._drafts.training_set()
         model = fit_candidate(training_set, self.rooms.bench, self.extractor, self.config)
         provenance = self._provenance(training_set)
@@ -73,6 +84,17 @@ class Retrain:
         line, request_id = self.request.line, self.request.request_id
         self.rooms.ledger.note_training_images(line, request_id, learnt_from(training_set, model.left_out))
         return model
+
+    @cached_property
+    def _published(self) -> int | None:
+        """The version that an earlier attempt at the request published before it died."""
+        return self.rooms.registry.version_of(self.request.line, self.request.request_id)
+
+    def _chosen_before(self) -> TrainingSet | None:
+        if self._published is None:
+            return None
+        snapshot = self.rooms.registry.manifest(self.request.line, self._published).snapshot
+        return None if snapshot is None else read_snapshot(self.rooms.bench.store, snapshot)
 
     def _material(self) -> Material:
         rooms, request = self.rooms, self.request
@@ -100,9 +122,21 @@ class Retrain:
     def publish(self) -> Introduced:
         """Publish the candidate as a version, and put it into service, on trial or before a person. Each step repeats harmlessly."""
         ledger, registry, line = self.rooms.ledger, self.rooms.registry, self.request.line
+        self._check_ours()
         version = registry.publish(line, self._drafts.candidate())
         keep_card(self.rooms.bench.store, registry, line, version, ledger=ledger)
-        return introduce(ledger, registry, self.request, version, self.config, at=self.rooms.now())
+        return introduce(
+            ledger, registry, self.request, version, self.config, at=self.rooms.now(), judged_at=self._judged_at
+        )
+
+    def _check_ours(self) -> None:
+        """Raise Conflict where the request is not in the hands of this attempt any more: it was cancelled, rejected, or begun again."""
+        row = self.rooms.ledger.request(self.request.request_id)
+        if row is None or row.state not in IN_WORK or row.attempt != self._attempt:
+            stands = "unknown" if row is None else f"{row.state}, attempt {row.attempt}"
+            raise Conflict(
+                f"request {self.request.request_id} is {stands}, this was attempt {self._attempt}; nothing is published"
+            )
 
     def _extractors(self, spec: FeatureSpec, network: bytes | None) -> Extractor:
         """The run's own extractor where the specification is the same, so that images pass through the backbone once."""
@@ -112,7 +146,8 @@ class Retrain:
         """Candidate and champion, the champion with the threshold that is in force. One that cannot be loaded may be replaced."""
         files, registry, line = self._drafts.candidate(), self.rooms.registry, self.request.line
         contenders = Contenders(load(files, self._extractors), files)
-        version = registry.pointers(line).champion
+        pointers = registry.pointers(line)
+        self._judged_at, version = pointers.sequence, pointers.champion
         if version is None:
             return contenders
         try:

@@ -140,13 +140,16 @@ def promote(
     request_id: str | None = None,
     beside: bool = False,
     expected_sequence: int | None = None,
+    as_challenger: bool = False,
 ) -> ModelPromoted:
     """Put a version into service. The registry's pointer is the truth; the ledger and the bus hear of it after.
 
-    `request_id`: what it was made for; `beside` and `expected_sequence` as in `Registry.promote`.
+    `request_id`: what it was made for; `beside`, `expected_sequence` and `as_challenger` as in `Registry.promote`.
     """
     _check(actor, "engineer", "promote")
-    pointers = registry.promote(line, version, expected_sequence=expected_sequence, beside=beside)
+    pointers = registry.promote(
+        line, version, expected_sequence=expected_sequence, as_challenger=as_challenger, beside=beside
+    )
     return _promoted(ledger, actor, "promote", ModelPromoted(
         line=line, version=version, previous=pointers.previous, sequence=pointers.sequence, by=actor.name, why=why, at=at,
         request_id=request_id,
@@ -202,8 +205,9 @@ def approve(
     if len(_approvers(ledger, row)) >= needed:
         beside = config.probation_images > 0
         promote(
-            ledger, actor, registry, line=line, version=version, why=why, at=at, request_id=request_id, beside=beside
-        )
+            ledger, actor, registry, line=line, version=version, why=why, at=at, request_id=request_id, beside=beside,
+            as_challenger=True,
+        )  # fmt: skip
         by = " and ".join(_approvers(ledger, row))
         ledger.end_request(request_id, outcome="promoted", version=version, detail=f"approved by {by}: {why}", at=at)
     return approval
@@ -216,9 +220,9 @@ def reject(
     _check(actor, "engineer", "reject a model")
     row = _in_question(ledger, line, version)
     approval = _approval(ledger, actor, row, REJECTED, why, at)
+    registry.clear_challenger(line, version)  # first: whoever is about to promote it finds that out
     detail = f"rejected by {actor.name}: {why}"
     ledger.end_request(row.request.request_id, outcome="refused", version=version, detail=detail, at=at)
-    registry.clear_challenger(line, version)
     return approval
 
 

@@ -319,10 +319,12 @@ class Ledger:
         """What people said, oldest first."""
         return self._events(Review, line, subject=image_id)
 
-    def reviewed(self, line: str) -> list[ReviewedPart]:
-        """Every judged image of a line that people said something of, and what stands, by the time of the latest word."""
+    def reviewed(self, line: str, *, versions: Sequence[int] | None = None) -> list[ReviewedPart]:
+        """Every judged image of a line, or of some of its versions, that people said something of, and what stands, by the time of the
+        latest word.
+        """
         with self.transaction(writes=False) as connection:
-            return reviewed_parts(connection, line)
+            return reviewed_parts(connection, line, versions)
 
     def reviewed_since(self, line: str, since: float) -> int:
         """Of how many images people said something after `since`, whatever it was."""

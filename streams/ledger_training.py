@@ -11,10 +11,12 @@ from streams.messages import Review, Verdict, decode
 from streams.reviews import ReviewedPart, standing
 
 
-def reviewed_parts(connection: Connection, line: str) -> list[ReviewedPart]:
-    """Every judged image of the line that people said something of, by the time of the latest word."""
+def reviewed_parts(connection: Connection, line: str, versions: Sequence[int] | None) -> list[ReviewedPart]:
+    """Every judged image of the line (or of some of its versions) that people said something of, by the time of the latest word."""
     together = and_(VERDICTS.c.line == EVENTS.c.line, VERDICTS.c.image_id == EVENTS.c.image_id)
     query = select(EVENTS.c.body, VERDICTS.c.body.label("verdict")).join(VERDICTS, together)
+    if versions is not None:
+        query = query.where(VERDICTS.c.version.in_(versions))
     rows = connection.execute(query.where(EVENTS.c.kind == Review.topic, EVENTS.c.line == line)).all()
     said: dict[str, list[Review]] = {}
     bodies: dict[str, bytes] = {}

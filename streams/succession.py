@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from detectors.errors import ArtifactError, Conflict, DriftlineError, NotFound
+from detectors.errors import ArtifactError, Conflict, DriftlineError, NotFound, Unavailable
 from detectors.registry import Pointers, Registry
 from streams.actions import DRIFTLINE, promote, rollback
 from streams.ledger import Ledger, RequestRow
@@ -31,28 +31,56 @@ class Introduced:
 
 
 def introduce(
-    ledger: Ledger, registry: Registry, request: RetrainRequest, version: int, config: LineConfig, *, at: float
+    ledger: Ledger,
+    registry: Registry,
+    request: RetrainRequest,
+    version: int,
+    config: LineConfig,
+    *,
+    at: float,
+    judged_at: int | None = None,
 ) -> Introduced:
     """Put the published version of a request into service, beside the champion, or before a person, as the line is configured.
 
-    The first version of a line has nobody to be compared with: it serves, or waits for a person.
+    The first version of a line has nobody to be compared with: it serves, or waits for a person. `judged_at`: the sequence of the line
+    whose champion the gates compared it with; where somebody changed that since, a person decides.
     """
     pointers = registry.pointers(request.line)
     untried = pointers.champion is None or config.shadow_images == 0
     if version in rolled_back(ledger.promotions(request.line)):
         end(ledger, registry, request, version, Decision("refused", f"version {version} was rolled back"), at=at)
-    elif pointers.champion == version or (config.promotion == "automatic" and untried):
-        serve(ledger, registry, request, version, config, why=request.cause, detail="all gates passed", at=at)
+        return Introduced(version, _state(ledger, request), registry.pointers(request.line))
+    replace_waiting(ledger, request, version, at=at)
+    if pointers.champion == version or (config.promotion == "automatic" and untried):
+        try:
+            serve(
+                ledger, registry, request, version, config, why=request.cause, detail="all gates passed", at=at,
+                expected_sequence=judged_at,
+            )  # fmt: skip
+        except Conflict as error:
+            _put_before_a_person(ledger, registry, request, version, config, f"the champion changed ({error})", at=at)
     elif untried:
-        registry.set_challenger(request.line, version)
-        detail = f"all gates passed; {cure(request.line, version, config)}"
-        ledger.end_request(request.request_id, outcome=AWAITING, version=version, detail=detail, at=at)
+        _put_before_a_person(ledger, registry, request, version, config, "all gates passed", at=at)
     else:
         registry.set_challenger(request.line, version)
         detail = f"all gates passed; scores beside version {pointers.champion}"
         ledger.begin_shadow(request.request_id, version=version, detail=detail, at=at)
-    replace_waiting(ledger, request, version, at=at)
     return Introduced(version, _state(ledger, request), registry.pointers(request.line))
+
+
+def _put_before_a_person(
+    ledger: Ledger,
+    registry: Registry,
+    request: RetrainRequest,
+    version: int,
+    config: LineConfig,
+    why: str,
+    *,
+    at: float,
+) -> None:
+    registry.set_challenger(request.line, version)
+    detail = f"{why}; {cure(request.line, version, config)}"
+    ledger.end_request(request.request_id, outcome=AWAITING, version=version, detail=detail, at=at)
 
 
 def serve(
@@ -66,14 +94,17 @@ def serve(
     detail: str,
     at: float,
     expected_sequence: int | None = None,
+    as_challenger: bool = False,
     outcome: str = "promoted",
 ) -> None:
-    """Promote the version of a request, the one before it beside it for its probation, and end the request."""
+    """Promote the version of a request, the one before it beside it for its probation, and end the request; raises Conflict as
+    `Registry.promote` does.
+    """
     pointers, told = registry.pointers(request.line), ledger.promotions(request.line)
     if pointers.champion != version or pointers.sequence not in {each.sequence for each in told}:
         promote(
             ledger, DRIFTLINE, registry, line=request.line, version=version, why=why, at=at, request_id=request.request_id,
-            beside=config.probation_images > 0, expected_sequence=expected_sequence,
+            beside=config.probation_images > 0, expected_sequence=expected_sequence, as_challenger=as_challenger,
         )  # fmt: skip
     ledger.end_request(request.request_id, outcome=outcome, version=version, detail=detail, at=at)
 
@@ -91,8 +122,9 @@ def replace_waiting(ledger: Ledger, newer: RetrainRequest, version: int, *, at: 
     """A version that waits for a person waits no more once a newer request has made one."""
     for row in ledger.requests(newer.line, states=(AWAITING,)):
         if row.request.request_id != newer.request_id:
-            detail = f"replaced by version {version} before anybody approved it"
-            ledger.end_request(row.request.request_id, outcome="cancelled", version=row.version, detail=detail, at=at)
+            ledger.end_request(
+                row.request.request_id, outcome="cancelled", version=row.version, detail=_replaced_by(version), at=at
+            )
 
 
 def look_at_trials(ledger: Ledger, registry: Registry, config: Callable[[str], LineConfig], *, now: float) -> list[str]:
@@ -121,9 +153,11 @@ def look_at_probations(
 
 @contextmanager
 def _said(done: list[str], line: str) -> Iterator[None]:
-    """What is the matter with one line is said, and keeps nobody from looking at the others."""
+    """What is the matter with one line is said, and keeps nobody from looking at the others; Unavailable is no matter of one line."""
     try:
         yield
+    except Unavailable:
+        raise
     except DriftlineError as error:
         done.append(f"{line}: {error}")
 
@@ -138,8 +172,8 @@ def _look_at(
     now: float,
 ) -> Decision | None:
     line, pointers = row.request.line, registry.pointers(row.request.line)
-    if row.state == AWAITING:  # a person promoted it without a word to the request
-        decision = Decision("promoted", "put into service by hand") if pointers.champion == version else None
+    if row.state == AWAITING:
+        decision = _waits_no_more(ledger, row, version, pointers)
     else:
         decision = judge_trial(_trial(ledger, registry, row, version, pointers, now=now), config(line))
     if decision is None:
@@ -150,10 +184,26 @@ def _look_at(
     with suppress(Conflict):  # somebody promoted another meanwhile: the next look sees it
         serve(
             ledger, registry, row.request, version, config(line), why=f"{row.request.cause}: {decision.detail}",
-            detail=decision.detail, at=now, expected_sequence=pointers.sequence,
+            detail=decision.detail, at=now, expected_sequence=pointers.sequence, as_challenger=True,
         )  # fmt: skip
         return decision
     return None
+
+
+def _waits_no_more(ledger: Ledger, row: RequestRow, version: int, pointers: Pointers) -> Decision | None:
+    """Whether a version waits for a person in vain: one promoted it without a word to the request, or a newer one was made since."""
+    if pointers.champion == version:
+        return Decision("promoted", "put into service by hand")
+    newer = [
+        each.version
+        for each in ledger.requests(row.request.line, states=(SHADOWING, AWAITING, "promoted", "switched_back"))
+        if each.version is not None and each.request.requested_at > row.request.requested_at
+    ]
+    return Decision("cancelled", _replaced_by(newer[-1])) if newer else None
+
+
+def _replaced_by(version: int) -> str:
+    return f"replaced by version {version} before anybody approved it"
 
 
 def _trial(
@@ -222,8 +272,17 @@ def _look_at_champion(
             return [f"{line}@{probation.version} rolled back to {probation.previous}: {why}"]
     elif probation.images >= config(line).probation_images:
         registry.clear_challenger(line, probation.previous)
-        return [f"{line}@{probation.version} has passed its probation of {probation.images} images"]
+        return [_passed(line, probation, config(line))]
     return []
+
+
+def _passed(line: str, probation: Probation, config: LineConfig) -> str:
+    """That a probation is over, and what that is worth: a version that was hardly compared has proved little."""
+    compared, due = len(probation.shadows), config.shadow_share * probation.images
+    words = f"{compared} of {probation.images} images compared with version {probation.previous}"
+    if compared < due / 2:
+        return f"{line}@{probation.version}: its probation is over, but only {words}; were the scorers behind, or short of memory?"
+    return f"{line}@{probation.version} has passed its probation, {words}"
 
 
 def _cleared(ledger: Ledger, registry: Registry, line: str, challenger: int) -> list[str]:
@@ -240,7 +299,7 @@ def _probation(ledger: Ledger, promotion: ModelPromoted, pointers: Pointers) -> 
     line, version, previous = promotion.line, promotion.version, pointers.previous or 0
     shadows = ledger.shadows(line, previous, since=promotion.at)
     images, _ = ledger.judged_since(line, version, promotion.at)
-    reviewed = ledger.reviewed(line)
+    reviewed = ledger.reviewed(line, versions=(version, previous))
     defects = {part.verdict.image_id for part in reviewed if part.says == DEFECT}
     return Probation(
         version=version,

@@ -8,7 +8,7 @@ are known on the same ones; it is judged at every look, so its evidence has to h
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import comb, exp, fsum, log, log1p
+from math import comb, exp, fsum, inf, log, log1p
 
 from streams.ledger_rows import AWAITING
 from streams.messages import ModelPromoted, ShadowVerdict
@@ -219,7 +219,10 @@ def odds_of_more(more: int, less: int) -> float:
     """
     n = more + less
     below = sum(comb(n + 1, k) for k in range(more + 1))
-    return float(Fraction(below, (n + 1) * comb(n, more)))
+    try:
+        return float(Fraction(below, (n + 1) * comb(n, more)))
+    except OverflowError:  # hundreds of disagreements, all one way
+        return inf
 
 
 def fisher_tail(new: Corrections, old: Corrections) -> float:

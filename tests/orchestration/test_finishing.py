@@ -6,8 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
+import msgspec
 import pytest
 
+from detectors.errors import Conflict
 from detectors.extractors import ExtractorCache
 from detectors.images import encode_png
 from detectors.objects import ObjectStore
@@ -17,13 +19,15 @@ from orchestration.assets import candidate
 from orchestration.resources import ATTEMPT_TAG, REQUEST_TAG, Installation
 from orchestration.retrain import Retrain, Rooms
 from orchestration.sensors import requested_retrains
+from orchestration.training import Drafts
 from orchestration.workbench import Workbench
 from streams.ledger import Ledger
-from streams.messages import RetrainRequest
+from streams.messages import RetrainRequest, Review
 from streams.settings import LineConfig
 from tests.detectors.artefacts import artefact
 from tests.detectors.test_registry import DyingStore, Killed
 from tests.streams.scoring_line import texture
+from tests.streams.test_ledger import verdict
 
 LINE = "tiles"
 CONFIG = LineConfig(image_size=64, bank=100, detector="patchcore")
@@ -115,6 +119,38 @@ def test_whichever_write_of_publishing_was_the_last_one_the_line_has_a_whole_mod
         check_made_once(here)
         died += 1
     assert died > 5
+
+
+def test_what_an_attempt_published_before_it_died_is_what_the_next_one_judges_and_serves(
+    home: Path, extractors: ExtractorCache
+) -> None:
+    """In between a person called a part defective: the next attempt would choose others, and become the version of the first."""
+    first = opened(home, extractors, 1)
+    version = first.rooms.registry.publish(LINE, Drafts(first.rooms.bench.store, REQUEST, 1).candidate())
+    manifest = first.rooms.registry.manifest(LINE, version)
+    ledger = ledger_of(home)
+    told = msgspec.structs.replace(verdict("x"), line=LINE, image_key=manifest.training_keys[0])
+    ledger.record([told, Review(line=LINE, image_id="x", says="defect", note="", by="ana", at=1.0)])
+    noted = ledger.training_images(LINE, REQUEST.image_keys)
+    assert ledger.begin_request(REQUEST.request_id, run_id="run-2", attempt=2, at=2.0)
+    second = opened(home, extractors, 2)
+    assert set(second.choose().fit) == set(manifest.training_keys)
+    assert second.fit().training_keys == manifest.training_keys
+    assert second.publish().version == version
+    check_made_once(home)
+    assert [(each.image_key, each.role) for each in ledger.training_images(LINE, REQUEST.image_keys)] == [
+        (each.image_key, each.role) for each in noted
+    ]
+
+
+@pytest.mark.parametrize("outcome", ["cancelled", "refused"])
+def test_a_run_that_outlives_its_request_publishes_nothing(
+    home: Path, extractors: ExtractorCache, outcome: str
+) -> None:
+    ledger_of(home).end_request(REQUEST.request_id, outcome=outcome, version=None, detail="", at=3.0)
+    with pytest.raises(Conflict, match=f"{outcome}, attempt 1.*nothing is published"):
+        opened(home, extractors, 1).publish()
+    assert Registry(FolderStore(home / "objects")).versions(LINE) == []
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from detectors.errors import InvalidInput, NotFound
+from detectors.errors import Conflict, InvalidInput, NotFound, Unavailable
+from detectors.objects import Revision
 from detectors.registry import Registry
 from detectors.store import FolderStore
 from streams.actions import DRIFTLINE, Actor, approve, promote, reject, request_retrain, rollback
@@ -16,7 +17,7 @@ from streams.causes import Wish
 from streams.ledger import Ledger, RequestRow
 from streams.messages import Message, ModelAlert, RetrainRequest, Review, ShadowVerdict, Signals, Verdict
 from streams.settings import LineConfig
-from streams.succession import Introduced, introduce, look_at_probations, look_at_trials
+from streams.succession import Introduced, introduce, look_at_probations, look_at_trials, serve
 from streams.trials import Probation, judge_probation
 from streams.watching import recorded_in
 from tests.detectors.artefacts import artefact
@@ -186,6 +187,28 @@ class TestIntroduced:
         assert found.state == ("promoted" if shadow_images == 0 else "shadowing")
         assert [each.version for each in house.ledger.promotions(LINE)] == [1, 2][: 2 if shadow_images == 0 else 1]
         assert house.points() == ((2, 1, 1) if shadow_images == 0 else (1, 2, None))
+
+    def test_gates_that_looked_at_another_champion_leave_it_to_a_person(self, house: House) -> None:
+        configured(house, shadow_images=0)
+        request = house.ask()
+        version = house.registry.publish(LINE, artefact(LINE, content="r1", request_id="r1"))
+        judged_at = house.registry.pointers(LINE).sequence
+        other = house.registry.publish(LINE, artefact(LINE, content="by hand", request_id="hand"))
+        promote(house.ledger, ANA, house.registry, line=LINE, version=other, why="by hand", at=house.now)
+        found = introduce(
+            house.ledger, house.registry, request, version, house.config, at=house.now, judged_at=judged_at
+        )
+        assert found.state == "awaiting_approval"
+        assert house.points() == (other, version, 1)
+        assert "the champion changed" in (house.row().detail or "")
+
+    def test_one_that_was_rolled_back_replaces_nobody_who_waits(self, house: House) -> None:
+        configured(house, shadow_images=0).make()
+        rollback(house.ledger, ANA, house.registry, line=LINE, why="bad", at=house.now)
+        configured(house, promotion="approval", shadow_images=0).make("r2")
+        request = house.row("r1").request
+        introduce(house.ledger, house.registry, request, 2, house.config, at=house.now)
+        assert house.row("r2").state == "awaiting_approval"
 
 
 def _die(*_: object, **__: object) -> None:
@@ -372,6 +395,27 @@ class TestApproval:
         assert house.row("r1").detail == "replaced by version 3 before anybody approved it"
         assert house.points() == (1, 3, None)
 
+    def test_who_rejects_is_heard_by_whoever_is_about_to_promote(self, house: House) -> None:
+        version = house.make().version
+        request = house.row().request
+        _reject(house, version)
+        with pytest.raises(Conflict, match="not the challenger any more"):
+            serve(
+                house.ledger, house.registry, request, version, house.config, why="", detail="", at=house.now, as_challenger=True
+            )  # fmt: skip
+        assert house.points() == (1, None, None)
+        assert house.row().state == "refused"
+
+    def test_one_that_waits_while_a_newer_one_serves_is_let_go_at_the_next_look(self, house: House) -> None:
+        """The run of the newer one died before it could say so."""
+        configured(house, promotion="approval", shadow_images=0).make()
+        house.now += 10
+        request = house.ask("r2")
+        version = house.registry.publish(LINE, artefact(LINE, content="r2", request_id="r2"))
+        serve(house.ledger, house.registry, request, version, house.config, why="", detail="", at=house.now)
+        house.look()
+        assert (house.row("r1").state, house.row("r2").state) == ("cancelled", "promoted")
+
 
 def _approve(house: House, version: int) -> None:
     approve(house.ledger, ANA, house.registry, line=LINE, version=version, why="", config=house.config, at=2e3)
@@ -408,10 +452,25 @@ class TestProbation:
         promoted.run(39, flagged=True, beside=True)
         assert promoted.look() == []
         promoted.run(1, flagged=True, beside=True)
-        assert promoted.look() == ["tiles@2 has passed its probation of 40 images"]
+        assert promoted.look() == ["tiles@2 has passed its probation, 40 of 40 images compared with version 1"]
         assert promoted.points() == (2, None, 1)
         promoted.run(50, flagged=True)
         assert promoted.look() == []
+
+    def test_a_probation_in_which_hardly_anything_was_compared_says_so(self, promoted: House) -> None:
+        promoted.run(40, beside=None)
+        assert promoted.look() == [
+            "tiles@2: its probation is over, but only 0 of 40 images compared with version 1; were the scorers behind, or short of memory?"
+        ]
+
+    def test_a_store_that_is_away_is_no_matter_of_one_line(self, promoted: House, tmp_path: Path) -> None:
+        class Away(FolderStore):
+            def read(self, key: str) -> Revision | None:
+                raise Unavailable("the store does not answer; start it")
+
+        promoted.registry = Registry(Away(tmp_path / "away"))
+        with pytest.raises(Unavailable):
+            promoted.look()
 
     def test_defects_that_only_the_new_one_finds_do_not_speak_against_it(self, promoted: House) -> None:
         promoted.run(20, flagged=True, review="defect")

@@ -1,5 +1,6 @@
 """Judgement of trials and probations: the mathematics against scipy and simulation, the policy case by case in virtual time."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -232,3 +233,7 @@ def test_a_version_is_rolled_back_until_somebody_promotes_it_again() -> None:
     assert rolled_back(reversed(life)) == {2}
     assert rolled_back([*life, promoted(3, 1, 4)]) == {2}
     assert rolled_back([*life, promoted(2, 1, 4)]) == frozenset()
+
+
+def test_a_probation_that_nobody_looked_at_for_long_is_still_judged() -> None:
+    assert odds_of_more(2000, 0) == math.inf
