@@ -150,10 +150,10 @@ def _judged(state: LineState, event: Judged, line: str, config: LineConfig) -> S
     if state.waiting is None or state.request_id is not None:
         return replace(state, window=()), news
     window = _slide(state.window, event.image_key, config.retrain_images)
-    if 0 < event.changed < quiet / 2:
-        window = window[
-            -event.changed :
-        ]  # the change had gone, and this is another one: what lies between is no part of it
+    if (
+        0 < event.changed < quiet / 2
+    ):  # the change had gone, and this is another one: what lies between is no part of it
+        window = window[-event.changed :]
     if any(each.state == CLOSED for each in news):
         window = window[-QUIET_IMAGES:]  # what came before lies in a surge or a fault: no reason to learn it
     state, request = _ask(replace(state, window=window), event.at, line, config)
