@@ -95,6 +95,37 @@ def test_what_changed_is_told_with_pictures_and_a_chart(tmp_path: Path, page: Pa
         page.screenshot(path=folder / "drift-told.png", full_page=True)
 
 
+def test_a_version_on_trial_is_looked_at_approved_and_rolled_back(tmp_path: Path, page: Page) -> None:
+    here = given.installation(tmp_path / "home")
+    given.try_out(here, now=time.time())
+    folder = Path(os.environ.get("DRIFTLINE_HOME", tmp_path)) / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    with served(here, log=tmp_path / "streamlit.log") as address:
+        page.goto(f"{address}/models?line={quote(LINE, safe='')}")
+        page.get_by_text("Waits for a person").wait_for()
+        page.get_by_test_id("stImage").nth(5).wait_for()  # three images on which they disagree, each with its heatmap
+        quiet(page)
+        page.screenshot(path=folder / "models-trial.png", full_page=True)
+        decide(page, "Approve", "finds the dents")
+        page.get_by_text("Version 3 is the champion now").wait_for()
+        assert here.registry.pointers(LINE).champion == 3
+        quiet(page)
+        decide(page, "Roll back to 2", "flags good parts")
+        page.get_by_text("Version 2 is the champion now").wait_for()
+        page.get_by_text("rolled back").first.wait_for()
+        quiet(page)
+        page.screenshot(path=folder / "models-rolled-back.png", full_page=True)
+    assert here.registry.pointers(LINE).champion == 2
+    assert [entry.action for entry in here.ledger.audit(limit=3)] == ["rollback", "promote", "approve"]
+
+
+def decide(page: Page, label: str, why: str) -> None:
+    """Open what a button asks, give the reason, and press it."""
+    page.get_by_role("button", name=label).first.click()
+    page.get_by_label("Reason, for the audit trail").last.fill(why)
+    page.get_by_test_id("stFormSubmitButton").get_by_role("button", name=label).last.click()
+
+
 def test_a_review_by_keyboard_is_in_the_ledger(here: Installation, address: str, page: Page) -> None:
     newest, following = here.ledger.flagged(LINE, limit=2)
     page.goto(f"{address}/review?line={quote(LINE, safe='')}")
