@@ -48,16 +48,16 @@ def window_in_words(request: RetrainRequest) -> str:
 
 
 def refusal_in_words(alert: ModelAlert) -> str:
-    """A version the scorer would not load, which one goes on instead, and why."""
+    """A version the scorer would not load, which one goes on instead, and why; or one that scores no more beside the champion."""
+    if alert.beside:
+        return f"Version {alert.version} scores no more beside version {alert.serving}: {alert.reason}"
     stays = "the line has no model in service" if alert.serving is None else f"version {alert.serving} stays in service"
     return f"Version {alert.version} was refused, {stays}: {alert.reason}"
 
 
 def standing_alert(ledger: Ledger, line: str) -> ModelAlert | None:
     """The latest refusal of a champion, unless a scorer has taken up a version since."""
-    latest = max(
-        (each for each in ledger.alerts(line) if not each.beside), key=lambda alert: alert.raised_at, default=None
-    )
+    latest = max(ledger.refusals(line), key=lambda alert: alert.raised_at, default=None)
     served_at = max((serving.at for serving in ledger.servings(line)), default=float("-inf"))
     return None if latest is None or served_at > latest.raised_at else latest
 

@@ -41,7 +41,7 @@ class VersionShelf:
 def shelf(registry: Registry, ledger: Ledger, line: str) -> VersionShelf:
     """Everything about the versions of `line`; raises InvalidInput or Unavailable."""
     pointers = registry.pointers(line)
-    refused = {alert.version: alert.reason for alert in ledger.alerts(line)}
+    refused = {alert.version: alert.reason for alert in ledger.refusals(line)}
     affected = affected_versions(ledger, registry, line)
     named = {"champion": pointers.champion, "challenger": pointers.challenger, "previous": pointers.previous}
     taken_back = rolled_back(ledger.promotions(line))

@@ -1,6 +1,5 @@
 """From a request to a version in service, thin over `orchestration.retrain`: an older one that knows the line's condition, or a new one."""
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ import dagster as dg
 from detectors.errors import InvalidInput
 from orchestration.lineage import version_metadata
 from orchestration.resources import ATTEMPT_TAG, PID_TAG, REQUEST_TAG, Installation
+from orchestration.run_process import own_identity
 
 GROUP = "retraining"
 
@@ -31,7 +31,7 @@ def known_condition(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Takes the request, and takes an older version back where the line has returned to its condition: then all that follows is skipped."""
     run = context.run
-    context.instance.add_run_tags(run.run_id, {PID_TAG: str(os.getpid())})
+    context.instance.add_run_tags(run.run_id, {PID_TAG: own_identity()})
     request_id, attempt = run.tags[REQUEST_TAG], int(run.tags[ATTEMPT_TAG])
     if not installation.ledger.begin_request(request_id, run_id=run.run_id, attempt=attempt, at=time.time()):
         raise dg.Failure(f"request {request_id} has ended or is carried out by another run", allow_retries=False)

@@ -15,6 +15,7 @@ from orchestration.windows import window_of
 from streams.actions import cancel_request, request_retrain
 from streams.causes import BLIND, LEAST_IMAGES, MODES, WANTED_IMAGES, Wish
 from streams.ledger import Ledger, RequestRow
+from streams.retraining import LARGEST_WINDOW
 from streams.settings import line_config, load_lines
 
 _group = click.Group("_")
@@ -30,7 +31,7 @@ def register(driftline: click.Group) -> None:
 @click.option("--line", required=True)
 @click.option("--mode", type=click.Choice(MODES), default=BLIND, help="What the new model learns from.")
 @click.option(
-    "--images", type=click.IntRange(LEAST_IMAGES), default=WANTED_IMAGES, show_default=True,
+    "--images", type=click.IntRange(LEAST_IMAGES, LARGEST_WINDOW), default=WANTED_IMAGES, show_default=True,
     help="How many of the latest images are the window; those from before a change or of a fault are left out.",
 )  # fmt: skip
 @click.option("--why", default="", help="The reason, for the audit trail.")

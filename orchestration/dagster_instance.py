@@ -2,6 +2,10 @@
 
 On a SQLite ledger Dagster keeps its runs in SQLite too, and one at a time, since they would wait for one another. On PostgreSQL they lie
 in the ledger's database, and lines do not wait: two runs at once, though never two of one line.
+
+Dagster's daemon ends runs that are stuck: one that was launched and has not begun after START_LIMIT_S (its process was killed before it
+could say its number), one that was cancelled and is not after CANCEL_LIMIT_S. It looks after no others: a run that was begun and whose
+process is gone is declared failed by `orchestration.sensors`, at once.
 """
 
 import re
@@ -14,7 +18,11 @@ from detectors.errors import InvalidInput
 from streams.ledger_engine import on_postgresql, shown
 from streams.settings import Settings
 
-_ALWAYS = """\
+START_LIMIT_S = 180
+CANCEL_LIMIT_S = 600
+"""Longer than a fit may go on before it notices that it was cancelled."""
+
+_ALWAYS = f"""\
 telemetry:
   enabled: false
 run_coordinator:
@@ -22,6 +30,12 @@ run_coordinator:
   class: QueuedRunCoordinator
   config:
     dequeue_interval_seconds: 1
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: {START_LIMIT_S}
+  cancel_timeout_seconds: {CANCEL_LIMIT_S}
+  max_resume_run_attempts: 0
+  poll_interval_seconds: 30
 concurrency:
   runs:
 """

@@ -5,7 +5,8 @@
   not erase the day shift;
 - *trusted*: what people called normal, and the line's folder of normal images.
 
-What a person called defective is left out of all of them, whenever it was said.
+What a person called defective is left out of all of them, whenever it was said. What was judged during a surge or a fault of the camera is
+left out too, but in refresh and trusted not what a person called normal: who looked at a part knows better than the hour.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,7 +70,8 @@ def material_of(
         old, vouched = _spread([key for key in learnt if key not in defective], MOST_OLD), normal
     seen = frozenset((*recent, *old, *vouched, *window.left_out))
     spoken = dict.fromkeys(sorted(defective & seen), DEFECT_BY_A_PERSON)
-    return Material(recent=recent, old=old, vouched=vouched, left_out={**window.left_out, **spoken})
+    passed_over = {key: why for key, why in window.left_out.items() if key not in vouched}
+    return Material(recent=recent, old=old, vouched=vouched, left_out={**passed_over, **spoken})
 
 
 def learnt_by_champion(registry: Registry, line: str) -> tuple[str, ...]:

@@ -163,7 +163,7 @@ def _at_rest(stage: Stage, line: str) -> bool:
         return False
     champion = stage.registry.pointers(line).champion
     servings = stage.ledger.servings(line)
-    refused = {alert.version for alert in stage.ledger.alerts(line)}
+    refused = {alert.version for alert in stage.ledger.refusals(line)}
     serving = max(servings, key=lambda each: each.at).version if servings else None
     return champion in (serving, *refused)
 

@@ -4,11 +4,9 @@ The ledger says what is asked, Dagster's run storage what was tried; the run key
 twice whatever the sensor forgets. A run whose process died is declared failed and the request tried again.
 """
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import dagster as dg
 
@@ -16,6 +14,7 @@ from detectors.errors import DriftlineError, Unavailable
 from orchestration.asking import ask
 from orchestration.finishing import finish_promoted
 from orchestration.resources import ATTEMPT_TAG, LINE_TAG, PID_TAG, REQUEST_TAG, Installation
+from orchestration.run_process import is_gone, own_identity, pid_in
 from orchestration.windows import unknown_in, window_of
 from streams.ledger import Ledger, RequestRow
 from streams.ledger_rows import IN_WORK
@@ -136,9 +135,16 @@ def _runs_of(instance: dg.DagsterInstance, row: RequestRow) -> list[Tried]:
 
 
 def _status(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRunStatus:
-    """The run's status; a run that says it goes on while its process is gone is declared failed first."""
-    pid = run.tags.get(PID_TAG)
-    if run.is_finished or pid is None or Path(f"/proc/{pid}").exists() or not Path("/proc/self").exists():
+    """The run's status; a run that says it goes on while its process is gone is declared failed first, or cancelled where that was asked.
+
+    A run that never got a process is Dagster's to end (`orchestration.dagster_instance`).
+    """
+    process = run.tags.get(PID_TAG)
+    if run.is_finished or process is None or not is_gone(process):
         return run.status
-    instance.report_run_failed(run, f"process {pid} of the run is gone (seen by process {os.getpid()})")
+    gone = f"process {pid_in(process)} of the run is gone ({process}; seen by {own_identity()})"
+    if run.status == dg.DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, gone)
+        return dg.DagsterRunStatus.CANCELED
+    instance.report_run_failed(run, gone)
     return dg.DagsterRunStatus.FAILURE

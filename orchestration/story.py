@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from streams.incidents import CLOSED, GROWING, REOPENED
 from streams.ledger import Ledger, RequestRow
-from streams.messages import DriftIncident, IncidentAnswer, ModelServing
+from streams.messages import DriftIncident, IncidentAnswer, ModelAlert, ModelServing
 
 Tell = Callable[[str], None]
 
@@ -49,7 +49,7 @@ class Story:
         for serving in self._ledger.servings(self._line):
             yield f"serving:{serving.identity}", _serving(serving)
         for alert in self._ledger.alerts(self._line):
-            yield f"alert:{alert.identity}", f"version {alert.version} REFUSED by the scorer: {alert.reason}"
+            yield f"alert:{alert.identity}", _alert(alert)
 
     def _request(self, row: RequestRow) -> Iterator[tuple[str, str]]:
         identity, request = row.request.request_id, row.request
@@ -102,6 +102,12 @@ def answer_in_words(incident: DriftIncident, answer: IncidentAnswer) -> str:
     """Who said what of an incident."""
     note = f": {answer.note}" if answer.note else ""
     return f"{answer.by} says of the incident ({incident.kind}): {answer.says}{note}"
+
+
+def _alert(alert: ModelAlert) -> str:
+    if alert.beside:
+        return f"version {alert.version} scores no more beside version {alert.serving}: {alert.reason}"
+    return f"version {alert.version} REFUSED by the scorer: {alert.reason}"
 
 
 def _serving(serving: ModelServing) -> str:

@@ -14,7 +14,7 @@ from detectors.errors import InvalidInput, NotFound
 from streams.cron import last_due
 from streams.ledger import UNENDED, AuditEntry, Ledger
 from streams.messages import RetrainRequest
-from streams.retraining import digest_of_cause
+from streams.retraining import LARGEST_WINDOW, digest_of_cause
 from streams.reviews import DEFECT, NORMAL, ReviewedPart
 from streams.settings import LineConfig
 
@@ -123,6 +123,8 @@ def check_wish(ledger: Ledger, line: str, config: LineConfig, wish: Wish) -> Non
         raise InvalidInput(f"mode {wish.mode!r}; there are {', '.join(MODES)}")
     if wish.images < LEAST_IMAGES:
         raise InvalidInput(f"a window of {wish.images} images; a model needs {LEAST_IMAGES}, ask for more")
+    if wish.images > LARGEST_WINDOW:
+        raise InvalidInput(f"a window of {wish.images} images; {LARGEST_WINDOW} are the most, ask for fewer")
     known = ledger.line_names()
     if line not in known:
         raise NotFound(f"no line {line!r}{_names_like(line, known)}")

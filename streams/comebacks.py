@@ -7,10 +7,10 @@ from streams.trials import rolled_back
 
 
 def proven(ledger: Ledger, line: str) -> frozenset[int]:
-    """Versions of a line that were in service, that no scorer refused and nobody rolled back."""
+    """Versions of a line that were in service, that no scorer refused as champions and nobody rolled back."""
     promotions = ledger.promotions(line)
     served = {each.version for each in promotions} | {each.version for each in ledger.servings(line)}
-    refused = {each.version for each in ledger.alerts(line)}
+    refused = {each.version for each in ledger.refusals(line)}
     return frozenset(served - refused - rolled_back(promotions))
 
 

@@ -6,12 +6,9 @@ from pathlib import Path
 from detectors.errors import InvalidInput
 from streams.ledger import Ledger
 from streams.ledger_configuration import described
+from streams.lines_in_force import SETTLED_S, Signature, signature
 from streams.settings import lines_file, load_lines
 
-SETTLED_S = 2.0
-"""A file is taken as it is once it has not changed for so long: editors write it in pieces, or take it away first."""
-
-_Signature = tuple[int, int, int] | None
 _log = logging.getLogger(__name__)
 
 
@@ -26,13 +23,13 @@ class ConfigurationAudit:
     def __init__(self, home: Path, ledger: Ledger) -> None:
         self._path = lines_file(home)
         self._ledger = ledger
-        self._seen: _Signature | str = "never looked"
+        self._seen: Signature | str = "never looked"
         self._since = 0.0
-        self._done: _Signature | str = "never noted"
+        self._done: Signature | str = "never noted"
 
     def look(self, now: float) -> None:
         """Note what has changed; costs one question about the file where nothing has. Raises Unavailable where the ledger is away."""
-        seen = _signature(self._path)
+        seen = signature(self._path.parent)
         if seen != self._seen:
             self._seen, self._since = seen, now
         elif seen != self._done and not 0 <= now - self._since < SETTLED_S:
@@ -49,14 +46,6 @@ class ConfigurationAudit:
         count = self._ledger.note_configuration(lines, who=who, at=at)
         if count:
             _log.info("%d changes of %s by %s noted", count, self._path, who)
-
-
-def _signature(path: Path) -> _Signature:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _origin(path: Path, now: float) -> tuple[str, float]:

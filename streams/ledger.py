@@ -312,8 +312,12 @@ class Ledger:
         return self._events(ModelServing, line)
 
     def alerts(self, line: str) -> list[ModelAlert]:
-        """Versions that a scorer refused, oldest first."""
+        """Versions that a scorer refused, as champions or beside one, oldest first."""
         return self._events(ModelAlert, line)
+
+    def refusals(self, line: str) -> list[ModelAlert]:
+        """Versions that a scorer refused as champions, oldest first: one refused beside the champion may still serve."""
+        return [each for each in self.alerts(line) if not each.beside]
 
     def reviews(self, line: str, image_id: str | None = None) -> list[Review]:
         """What people said, oldest first."""

@@ -141,8 +141,8 @@ class Collected(Message, frozen=True, kw_only=True):
 
 
 class ModelAlert(Message, frozen=True, kw_only=True):
-    """A version that the scorer refused to load (broken, tampered with); `serving` stays in service. `beside`: it was to score as
-    challenger only.
+    """A version that the scorer refused to load (broken, tampered with); `serving` stays in service. `beside`: it could not be loaded as
+    challenger, or not score an image as one, and is no challenger any more; as a champion it is not refused.
     """
 
     topic: ClassVar[str] = "alerts"
@@ -154,7 +154,7 @@ class ModelAlert(Message, frozen=True, kw_only=True):
 
     @property
     def identity(self) -> str:
-        return f"{self.line}@{self.version}"
+        return f"{self.line}@{self.version}" + (" beside" if self.beside else "")
 
 
 class ModelServing(Message, frozen=True, kw_only=True):

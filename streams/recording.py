@@ -65,7 +65,7 @@ class RecordHandler:
         return []
 
     def _was_refused(self, line: str) -> bool:
-        return bool(self._ledger.alerts(line))
+        return bool(self._ledger.refusals(line))
 
 
 def _late(image: LineImage) -> LineImage:

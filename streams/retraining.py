@@ -17,6 +17,7 @@ from streams.settings import LineConfig
 
 RETRAINING_KINDS = frozenset({"covariate_drift"})
 LARGEST_WINDOW = 400
+"""Images of a window at most, whoever asks: their features lie in memory at once, 1.6 MB an image."""
 STILL_THERE = 5
 """Images since its latest alarm after which a change may be over: as many as may be anything without one (`calibrating.SPIKE`), so a
 change of fewer images than the window has asks for nothing.

@@ -30,13 +30,17 @@ LOOK_EVERY_S = 0.5
 
 @dataclass
 class _Line:
-    """What one scorer knows of a line. `version` is in service, also while its model is put out (`current` None then)."""
+    """What one scorer knows of a line. `version` is in service, also while its model is put out (`current` None then).
+
+    `refused` could not be loaded; `refused_beside` score no more beside the champion, and may yet be champions.
+    """
 
     current: Serving | None = None
     version: int | None = None
     held_bytes: int = 0
     loading: tuple[int, Future[Serving]] | None = None
     refused: frozenset[int] = frozenset()
+    refused_beside: frozenset[int] = frozenset()
     looked_at: float = float("-inf")
     news: list[Message] = field(default_factory=list)
 
@@ -87,7 +91,7 @@ class ServingModels:
     def refuse_challenger(self, line: str, version: int, error: Exception) -> None:
         """This version cannot score the line's images: an alert says so, and it scores no more."""
         self._challengers.forget(line)
-        self._refuse(line, self._lines[line], version, error, beside=True)
+        self._refuse_beside(line, self._lines[line], version, error)
 
     def refresh(self) -> None:
         """Look after every line this scorer has met, also while no images come; what was put out stays out."""
@@ -134,7 +138,8 @@ class ServingModels:
             state.loading = (champion, self._loader.submit(self._load, line, champion))
 
     def _follow_challenger(self, line: str, state: _Line, challenger: int | None) -> None:
-        serves = state.current is not None and challenger not in (*state.refused, state.current.version)
+        refused = state.refused | state.refused_beside
+        serves = state.current is not None and challenger not in refused | {state.current.version}
         fault = self._challengers.follow(
             line,
             challenger if serves else None,
@@ -144,7 +149,7 @@ class ServingModels:
         while self.held_bytes > self._budget_bytes and self._challengers.put_out():
             pass
         if fault is not None and challenger is not None:
-            self._refuse(line, state, challenger, fault, beside=True)
+            self._refuse_beside(line, state, challenger, fault)
 
     def _load_now(self, line: str, state: _Line, version: int) -> None:
         """Wait for the version: there is no other that could judge meanwhile."""
@@ -188,11 +193,19 @@ class ServingModels:
             state.news.append(ModelServing(line=line, version=version, previous=state.version, at=self._now()))
         state.version = version
 
-    def _refuse(self, line: str, state: _Line, version: int, error: Exception, *, beside: bool = False) -> None:
+    def _refuse(self, line: str, state: _Line, version: int, error: Exception) -> None:
         state.refused |= {version}
         if state.version == version:  # it had been put out, and is broken since
             state.version = None
         log.error("line %s: version %d refused, %s stays: %s", line, version, state.version, error)
+        self._alert(line, state, version, error, beside=False)
+
+    def _refuse_beside(self, line: str, state: _Line, version: int, error: Exception) -> None:
+        state.refused_beside |= {version}
+        log.error("line %s: version %d scores no more beside %s: %s", line, version, state.version, error)
+        self._alert(line, state, version, error, beside=True)
+
+    def _alert(self, line: str, state: _Line, version: int, error: Exception, *, beside: bool) -> None:
         reason, at = str(error) or type(error).__name__, self._now()
         state.news.append(
             ModelAlert(line=line, version=version, serving=state.version, reason=reason, raised_at=at, beside=beside)

@@ -164,17 +164,36 @@ def lines_file(home: Path) -> Path:
     return home / "driftline.toml"
 
 
+def last_good_file(home: Path) -> Path:
+    """Where the last good description is kept."""
+    return home / "driftline.last-good.toml"
+
+
 def load_lines(home: Path) -> Mapping[str, LineConfig]:
     """The lines described in `driftline.toml` under `home` (`[lines."press-4/door"]`); none if there is no file.
 
-    Raises InvalidInput for a file with a mistake. What runs on takes `streams.lines_in_force` instead.
+    Raises InvalidInput for a file with a mistake, and for none or an empty one where a last good one is kept. What runs on takes
+    `streams.lines_in_force` instead.
 
     >>> load_lines(Path("/nowhere"))
     {}
     """
-    path = lines_file(home)
+    return parse_lines(described_in(home), lines_file(home))
+
+
+def described_in(home: Path) -> bytes:
+    """What `driftline.toml` under `home` holds, nothing where there is none. Raises InvalidInput as `load_lines` does."""
+    path, copy = lines_file(home), last_good_file(home)
     content = read_lines(path)
-    return {} if content is None else parse_lines(content, path)
+    if content is not None and content.strip():
+        return content
+    kept = read_lines(copy) or b""
+    if kept.strip():
+        raise InvalidInput(
+            f"{path} is {'missing' if content is None else 'empty'}, {copy.name} beside it holds {len(kept)} bytes; write the file again "
+            f"({copy.name} is what it held), or remove both to go back to the defaults"
+        )
+    return b""
 
 
 def read_lines(path: Path) -> bytes | None:

@@ -16,6 +16,7 @@ from streams.messages import ModelAlert
 from tests.dashboard import drifted
 from tests.dashboard import installation as given
 from tests.dashboard.installation import COLLECTING, LINE, Installation
+from tests.streams.bus_contract import until
 
 APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
 PAGES = ("pages/lines.py", "pages/live.py", "pages/drift.py", "pages/review.py", "pages/models.py")
@@ -308,7 +309,7 @@ class TestConfiguration:
         described = tmp_path / "driftline.toml"
         assert "target 1.0 %" in words(opened("pages/lines.py"))
         described.write_text(f'[lines."{LINE}"]\nfalse_alarm_rate = 0.02\n')
-        assert "target 2.0 %" in words(opened("pages/lines.py"))
+        until(lambda: "target 2.0 %" in words(opened("pages/lines.py")))
         described.write_text(f'[lines."{LINE}"]\nfalse_alarm_rat = 0.03\n')
         for page in PAGES:
             assert "did you mean 'false_alarm_rate'" in words(opened(page)).replace("\\", "")

@@ -230,6 +230,16 @@ class TestVersions:
         (card,) = shelf(here.registry, here.ledger, LINE).cards
         assert card.refused == "golden image"
 
+    def test_a_version_refused_beside_the_champion_is_an_event_and_may_still_serve(self, here: Installation) -> None:
+        version = given.publish(here, LINE)
+        beside = ModelAlert(line=LINE, version=version, serving=2, reason="memory", raised_at=NOW, beside=True)
+        here.ledger.record([beside])
+        (card,) = shelf(here.registry, here.ledger, LINE).cards
+        assert card.refused is None
+        assert [each.words for each in events(here.ledger, LINE)] == [
+            f"Version {version} scores no more beside version 2: memory"
+        ]
+
 
 class TestDesk:
     def test_flagged_images_that_nobody_reviewed_newest_first(self, here: Installation) -> None:

@@ -50,10 +50,12 @@ class Looks:
     """Looks at the lines at moments of virtual time, each with the cursor of the one before."""
 
     def __init__(self, ledger: Ledger, registry: Registry, home: Path) -> None:
-        self._rooms = ledger, registry, LinesInForce(home)
+        self._now = 0.0
+        self._rooms = ledger, registry, LinesInForce(home, now=lambda: self._now)
         self._cursor: str | None = None
 
     def at(self, at: float) -> Asked:
+        self._now = at
         found = ask(*self._rooms, self._cursor, at=at)
         self._cursor = found.cursor
         return found

@@ -1,8 +1,10 @@
 """Dagster's instance: on its own SQLite files, or beside the ledger in PostgreSQL, where lines do not wait for one another."""
 
+import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,10 +12,21 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.events import DagsterEvent, DagsterEventType
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import EmptyWorkspaceTarget
+from dagster._daemon.daemon import MonitoringDaemon
+from dagster._daemon.monitoring import execute_run_monitoring_iteration
 from sqlalchemy import make_url
 
 from detectors.errors import InvalidInput
-from orchestration.dagster_instance import MAKE_DATABASES, make_databases, write_configuration
+from orchestration.dagster_instance import (
+    CANCEL_LIMIT_S,
+    MAKE_DATABASES,
+    START_LIMIT_S,
+    make_databases,
+    write_configuration,
+)
 from orchestration.resources import LINE_TAG
 from orchestration.supervise import child_environ
 from streams.ledger import Ledger
@@ -96,6 +109,46 @@ def test_a_user_who_may_not_make_tables_is_told_so(settings: Settings) -> None:
         ) as found:
             made(replace(settings, ledger=restricted))
         assert str(make_url(restricted).password) not in str(found.value)
+
+
+@pytest.mark.parametrize("status", ["STARTING", "CANCELING"])
+def test_the_daemon_ends_a_run_that_never_got_a_process_and_no_other(tmp_path: Path, status: str) -> None:
+    folder = made(Settings.from_environ({"DRIFTLINE_HOME": str(tmp_path)}))
+    limit_s = {"STARTING": START_LIMIT_S, "CANCELING": CANCEL_LIMIT_S}[status]
+    with dg.DagsterInstance.from_config(folder) as instance:
+        assert MonitoringDaemon.daemon_type() in instance.get_required_daemon_types()
+        young, stuck = (launched(instance, status, ago_s=ago_s) for ago_s in (limit_s - 30, limit_s + 1))
+        begun = launched(instance, "STARTED", ago_s=86_400)
+        assert look(instance) == []
+        statuses = {run.run_id: run.status.value for run in instance.get_runs()}
+        assert statuses == {
+            young: status,
+            stuck: "FAILURE" if status == "STARTING" else "CANCELED",
+            begun: "STARTED",
+        }
+        assert _job.execute_in_process(instance=instance).success
+
+
+STEPS = {
+    "STARTING": (DagsterEventType.RUN_STARTING,),
+    "STARTED": (DagsterEventType.RUN_STARTING, DagsterEventType.RUN_START),
+    "CANCELING": (DagsterEventType.RUN_STARTING, DagsterEventType.RUN_CANCELING),
+}
+
+
+def launched(instance: dg.DagsterInstance, status: str, *, ago_s: float) -> str:
+    """A run that has been in a state for so long."""
+    run = instance.create_run_for_job(_job)
+    for step in STEPS[status]:
+        event = DagsterEvent(event_type_value=step.value, job_name=run.job_name)
+        instance.report_dagster_event(event, run_id=run.run_id, timestamp=time.time() - ago_s)
+    return run.run_id
+
+
+def look(instance: dg.DagsterInstance) -> list[object]:
+    """What goes wrong while the daemon's monitor looks at every run once."""
+    with WorkspaceProcessContext(instance, EmptyWorkspaceTarget()) as workspace:
+        return [error for error in execute_run_monitoring_iteration(workspace, logging.getLogger()) if error]
 
 
 @dg.job

@@ -15,6 +15,7 @@ from detectors.registry import Registry
 from detectors.store import open_store
 from orchestration.replay import Stage, running, settle, wait_ready, write_line
 from orchestration.resources import ATTEMPT_TAG, PID_TAG
+from orchestration.run_process import pid_in
 from orchestration.supervise import Supervisor
 from streams.camera import Camera
 from streams.ledger import Ledger
@@ -48,7 +49,7 @@ def kill_first_run(home: Path) -> str:
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
         until(lambda: any(PID_TAG in run.tags for run in instance.get_runs()))
         (run,) = instance.get_runs()
-        os.kill(int(run.tags[PID_TAG]), signal.SIGKILL)
+        os.kill(pid_in(run.tags[PID_TAG]), signal.SIGKILL)
         return run.run_id
 
 

@@ -1,5 +1,7 @@
 """What a training set may be chosen from, by mode and by what people said."""
 
+import pytest
+
 from orchestration.material import DEFECT_BY_A_PERSON, MOST_OLD, material_of
 from orchestration.windows import Window
 from streams.reviews import ReviewedPart
@@ -41,3 +43,19 @@ def test_a_word_that_came_late_counts_like_any_other_and_one_image_counts_once()
     window = Window(WINDOW.keys[1:], {"images/a.png": "a fault of the camera"})
     made = material_of("refresh", window, REVIEWED, WINDOW.keys)
     assert made.every == ("images/b.png", "images/c.png", "images/elsewhere.png")
+
+
+@pytest.mark.parametrize("mode", ["refresh", "trusted"])
+def test_what_people_called_normal_is_learnt_though_it_was_judged_during_a_surge(mode: str) -> None:
+    surge = "judged during the defect_surge s1"
+    window = Window(("images/z.png",), dict.fromkeys(("images/a.png", "images/b.png", "images/c.png"), surge))
+    made = material_of(mode, window, REVIEWED, ())
+    assert "images/c.png" in made.every
+    assert made.left_out == {"images/a.png": surge, "images/b.png": DEFECT_BY_A_PERSON}
+    assert "images/a.png" not in made.every
+
+
+def test_blind_passes_over_a_surge_whatever_people_said() -> None:
+    window = Window(("images/z.png",), {"images/c.png": "judged during the defect_surge s1"})
+    made = material_of("blind", window, REVIEWED, ())
+    assert (made.every, made.left_out) == (window.keys, window.left_out)

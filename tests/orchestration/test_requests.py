@@ -58,6 +58,7 @@ def test_asked_listed_and_given_up(ledger: Ledger, capsys: pytest.CaptureFixture
         (["retrain", "--line", "tils"], "no line 'tils'; did you mean tiles?"),
         (["retrain", "--line", "tiles", "--mode", "trusted"], "has 0 parts reviewed as normal and no folder"),
         (["retrain", "--line", "tiles", "--images", "19"], "19"),
+        (["retrain", "--line", "tiles", "--images", "401"], "401 is not in the range 20<=x<=400"),
         (["requests", "cancel", "nothing", "--why", "x"], "no request 'nothing'"),
     ],
 )

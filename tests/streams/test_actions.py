@@ -223,6 +223,7 @@ def test_of_people_who_ask_at_the_same_moment_one_is_served(ledger: Ledger, regi
     [
         (LINE, Wish("guess"), InvalidInput, "blind, trusted, refresh"),
         (LINE, Wish(images=19), InvalidInput, "window of 19 images; a model needs 20"),
+        (LINE, Wish(images=401), InvalidInput, "window of 401 images; 400 are the most, ask for fewer"),
         (LINE, Wish(why="x" * 10_001), InvalidInput, "10001 bytes, the limit is 10000"),
         (
             LINE,

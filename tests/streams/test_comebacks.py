@@ -88,6 +88,16 @@ def test_a_version_that_a_scorer_refused_may_not(story: Story) -> None:
     assert proven(story.ledger, "tiles") == {2}
 
 
+def test_a_version_that_was_refused_beside_its_successor_may_until_it_is_refused_as_a_champion(story: Story) -> None:
+    story.promote(1)
+    story.promote(2)
+    beside = ModelAlert(line="tiles", version=1, serving=2, reason="MemoryError", raised_at=5.0, beside=True)
+    story.record(beside)
+    assert proven(story.ledger, "tiles") == {1, 2}
+    story.record(msgspec.structs.replace(beside, reason="broken", raised_at=6.0, beside=False))
+    assert proven(story.ledger, "tiles") == {2}
+
+
 def test_a_version_that_was_rolled_back_may_not_until_somebody_promotes_it_again(story: Story) -> None:
     story.promote(1)
     story.ask("night", after=100)

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.configuration_audit import SETTLED_S, ConfigurationAudit
+from streams.configuration_audit import ConfigurationAudit
 from streams.ledger import Ledger
 from streams.ledger_configuration import ACTION, ROLE, Described, changes, noted
+from streams.lines_in_force import SETTLED_S, LinesInForce
 from streams.recording import RecordHandler
 from tests.streams.together import together
 
@@ -137,6 +138,20 @@ def test_a_file_with_a_mistake_changes_nothing_and_is_said_once(house: House, ca
     house.write("[lines.tiles]\nbank = 2000\n")
     house.pass_s(5)
     assert len(house.entries()) == 1
+
+
+def test_a_file_that_is_lost_is_noted_only_once_it_is_given_up(house: House) -> None:
+    house.write("[lines.tiles]\nbank = 2000\n")
+    LinesInForce(house.home)  # keeps the last good one
+    house.pass_s(5)
+    house.write("")
+    house.pass_s(5)
+    (house.home / "driftline.toml").unlink()
+    house.pass_s(5)
+    assert len(house.entries()) == 1
+    (house.home / "driftline.last-good.toml").unlink()
+    house.pass_s(5)
+    assert house.entries()[1:] == [("tiles", 'no longer described: {"bank": 2000}')]
 
 
 def test_an_installation_without_a_file_notes_nothing(house: House) -> None:

@@ -208,6 +208,32 @@ def test_a_challenger_that_fails_on_an_image_is_told_once_and_the_champion_judge
     assert len(verdicts(said)) == 2 * len(IMAGES)
 
 
+def test_an_old_champion_that_fails_on_an_image_beside_its_successor_serves_again_after_a_rollback(
+    scorer: Shadowed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer.registry.promote("a", 2, beside=True)
+    scorer.inner.clock += 1.0
+    scorer.judge(1)
+    promoted, score = scorer.inner.models.of("a"), Model.score_patches
+    assert promoted is not None
+    assert promoted.version == 2
+
+    def failing(model: Model, image: Image, patches: Patches) -> object:
+        if model is not promoted.model:
+            raise MemoryError
+        return score(model, image, patches)
+
+    monkeypatch.setattr(Model, "score_patches", failing)
+    (alert,) = alerts([*scorer.judge(1), *scorer.judge(1)])
+    assert (alert.version, alert.serving, alert.reason, alert.beside) == (1, 2, "MemoryError", True)
+    monkeypatch.undo()
+    scorer.registry.rollback("a")
+    said = scorer.until(lambda said: any(isinstance(each, ModelServing) for each in said))
+    assert [(each.version, each.previous) for each in said if isinstance(each, ModelServing)] == [(1, 2)]
+    assert [each.version for each in verdicts(scorer.judge(1))] == [1]
+    assert alerts(said) == []
+
+
 def test_a_challenger_deleted_while_it_scores_disturbs_nobody(scorer: Shadowed) -> None:
     for path in tensors_of(scorer.inner, "a", 2).parent.iterdir():
         path.unlink()
