@@ -99,13 +99,13 @@ def show_ours(met: Sequence[Met]) -> None:
         f"{OURS}: real changes after 100 images in control",
         [
             "change", "wanted", "lines", "found", "in time", "right kind", "median delay", "95 %", "longest",
-            "alarms before", "asks for a model by itself", "place named",
+            "alarms before", "asks for a model by itself", "a model is published", "place named",
         ],
         [
             [
                 each.change.name, each.change.wanted, str(len(each.trials)), f"{each.found:.0%}", f"{each.in_time:.0%}",
                 f"{each.right:.0%}", number(each.median), number(each.quantile(0.95)), number(each.quantile(1.0)),
-                str(each.false), f"{each.would_retrain:.0%}", each.where() or "-",
+                str(each.false), f"{each.would_retrain:.0%}", f"{each.would_publish:.0%}", each.where() or "-",
             ]
             for each in met
         ],

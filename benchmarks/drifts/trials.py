@@ -31,6 +31,8 @@ LAST = 100
 """The last kind is the one of the last alarm within so many images of the change."""
 
 ASKED_AFTER = LineConfig().retrain_images
+LOOKED_AFTER = 128
+"""Images since the change that the gate `line_is_sound` waits for (`orchestration.second_look`)."""
 """Images that a line waits for after an alarm, to learn from."""
 
 _FLAGS_OF = 50
@@ -108,7 +110,8 @@ def alarms(start: Start, line: Line, seed: int) -> Iterator[tuple[int, Raised]]:
 class Trial:
     """One watcher on one line that changes. `delay` counts images of the new state up to the alarm, infinite where
     none comes; `asks`: whether the line would ask for a new model by itself, `ASKED_AFTER` images from an alarm of covariate drift, unless
-    something else was found meanwhile; of a ramp that was found, `flagged`: share of the last 50 images flagged when the alarm came,
+    something else was found meanwhile; `publishes`: whether a model would be published, unless something else was found by the look that
+    the gate waits for; of a ramp that was found, `flagged`: share of the last 50 images flagged when the alarm came,
     `rate`: of all unseen good tiles at the exposures of that moment.
     """
 
@@ -117,6 +120,7 @@ class Trial:
     first: str
     last: str
     asks: bool
+    publishes: bool
     where: str
     flagged: float | None = None
     rate: float | None = None
@@ -134,17 +138,19 @@ def trial(start: Start, line: Line, seed: int) -> Trial:
         delay=float(delay),
         first=first.kind,
         last=soon[-1].kind if soon else NOTHING,
-        asks=_asks(after),
+        asks=_goes_on(after, 0),
+        publishes=_goes_on(after, LOOKED_AFTER),
         where=first.where,
         flagged=float(line.flags[:at][-_FLAGS_OF:].mean()) if after else None,
         rate=float(line.rates[at - 1]) if after and line.rates is not None else None,
     )
 
 
-def _asks(after: Sequence[tuple[int, Raised]]) -> bool:
+def _goes_on(after: Sequence[tuple[int, Raised]], at_least: int) -> bool:
+    """Whether a drift was all that was found when the line asks, and `at_least` so many images after the change."""
     drifts = [delay for delay, alarm in after if alarm.kind == DRIFT]
     others = [delay for delay, alarm in after if alarm.kind != DRIFT]
-    return bool(drifts) and not any(delay <= drifts[0] + ASKED_AFTER for delay in others)
+    return bool(drifts) and not any(delay <= max(drifts[0] + ASKED_AFTER, at_least) for delay in others)
 
 
 @dataclass(frozen=True)
@@ -183,6 +189,11 @@ class Met:
     def would_retrain(self) -> float:
         """Share of lines that would ask for a new model by themselves."""
         return float(np.mean([each.asks for each in self.trials]))
+
+    @property
+    def would_publish(self) -> float:
+        """Share of lines for which a new model would be published by itself."""
+        return float(np.mean([each.publishes for each in self.trials]))
 
     @property
     def false(self) -> int:
