@@ -12,7 +12,7 @@ from streams.messages import DeadLetter, Redrive
 BEGINNING_CHARACTERS = 1500
 BEGINNING_BYTES = 64
 SHOWN_HEADERS = 20
-_GOES = "as soon as the recorder runs, which is part of `driftline up`"
+_GOES = "as soon as the recorder runs, which is part of driftline up"
 
 
 @dataclass(frozen=True)

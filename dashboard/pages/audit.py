@@ -198,7 +198,11 @@ def _how_to_change() -> None:
         st.text("For example:")
         st.code('[lines."press-4/door"]\nfalse_alarm_rate = 0.02\npromotion = "approval"', language="toml")
         defaults = defaults_in_words()
-        st.table({"key": [plain(key) for key in defaults], "default": [plain(each) for each in defaults.values()]})
+        st.table(
+            {"key": [plain(key) for key in defaults], "default": [plain(each) for each in defaults.values()]},
+            border="horizontal",
+            hide_index=True,
+        )
 
 
 def _letters() -> None:
@@ -266,10 +270,8 @@ def _whole(view: LetterView) -> None:
     topic, partition, offset = view.identity.rsplit("/", 2)
     came = f"From topic {topic}, partition {partition}, offset {offset}; set aside at {exact(view.at, viewer_zone())}."
     st.text(f"{came} {what_it_was(view)}")
-    if not view.is_text and view.size_bytes:
-        _picture(view)
-    if view.beginning:
-        st.code(view.beginning, language=None, wrap_lines=True)
+    if view.is_text or not _picture(view):
+        st.code(view.beginning or "(nothing)", language=None, wrap_lines=True)
     if view.headers:
         st.caption("Headers")
         st.code("\n".join(view.headers), language=None, wrap_lines=True)
@@ -280,12 +282,14 @@ def _whole(view: LetterView) -> None:
         st.text(f"Put back by {view.back.by} at {exact(view.back.at, viewer_zone())}.")
 
 
-def _picture(view: LetterView) -> None:
+def _picture(view: LetterView) -> bool:
+    """The original as a picture; where it is none that is said, and False."""
     picture = letter_picture(view.line, view.identity)
-    if picture.jpeg is not None:
-        st.image(picture.jpeg, width=320)
-    else:
+    if picture.jpeg is None:
         st.caption(plain(short(picture.words, 300)))
+        return False
+    st.image(picture.jpeg, width=320)
+    return True
 
 
 def _put_back(identities: tuple[str, ...]) -> None:

@@ -1,5 +1,6 @@
 """The audit page as Streamlit runs it, over a real installation in a folder."""
 
+from datetime import date
 from pathlib import Path
 
 import msgspec
@@ -32,7 +33,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
 
 def section(name: str) -> AppTest:
     app = opened(PAGE)
-    app.get("button_group")[0].set_value(SECTIONS[name]).run()
+    app.session_state["section"] = SECTIONS[name]
+    app.run()
     assert not app.exception, [error.value for error in app.exception]
     return app
 
@@ -102,7 +104,7 @@ class TestChanges:
         app.button(key="older").click().run()
         app.selectbox(key="audit Person").select("bo").run()
         assert column(app, "detail")[:2] == ["n119", "n117"]
-        app.date_input(key="days").set_value(("2020-01-01", "2020-01-02")).run()
+        app.date_input(key="days").set_value([date(2020, 1, 1), date(2020, 1, 2)]).run()
         assert not app.exception
         assert "Nobody did anything like that" in words(app)
 

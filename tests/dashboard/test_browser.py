@@ -131,7 +131,7 @@ def test_the_audit_is_read_and_a_group_of_dead_letters_put_back(tmp_path: Path, 
         quiet(page)
         page.screenshot(path=folder / "audit.png", full_page=True)
         with page.expect_download() as coming:
-            page.get_by_text("All of these as CSV").click()
+            page.get_by_role("button", name="All of these as CSV").click()
         assert "'=1+1" in coming.value.path().read_text("utf-8-sig")
         page.get_by_role("radio", name="Configuration").click()
         page.get_by_text("changed last by").wait_for()
