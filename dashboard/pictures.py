@@ -37,6 +37,13 @@ def thumbnail(store: ObjectStore, key: str, *, side_px: int = THUMBNAIL_PX) -> b
     return jpeg_of(small_picture(store, key, side_px))
 
 
+def thumbnail_of(data: bytes, *, side_px: int = THUMBNAIL_PX) -> bytes:
+    """The bytes of an image file as a JPEG, its longer side at most `side_px`; raises ImageError."""
+    picture = Picture.fromarray(decode(data, max_pixels=MAX_PIXELS))
+    picture.thumbnail((side_px, side_px), Picture.Resampling.LANCZOS)
+    return jpeg_of(picture)
+
+
 def framed(store: ObjectStore, key: str, box: Box | None, *, side_px: int = LARGE_PX) -> bytes:
     """The picture `key` with a frame around `box` (left, top, right, bottom in shares of it); raises as `thumbnail`."""
     small = small_picture(store, key, side_px)

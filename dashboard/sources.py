@@ -13,6 +13,7 @@ import streamlit as st
 
 from dashboard import drift_map, pictures
 from dashboard.drift_map import DriftMap
+from dashboard.letters import LetterView, letter_view
 from dashboard.pictures import Box, Shown
 from dashboard.words import plain
 from detectors.errors import DriftlineError, Unavailable
@@ -22,9 +23,11 @@ from detectors.store import open_store
 from streams.actions import Actor
 from streams.ledger import Ledger
 from streams.lines_in_force import LinesInForce
-from streams.settings import LineConfig, Settings
+from streams.redriving import letter_at
+from streams.settings import LineConfig, Settings, lines_file
 
 PICTURES_REMEMBERED = 400
+LETTERS_REMEMBERED = 2000
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,24 @@ def with_drift_map(key: str, where: DriftMap, crop: Box) -> Shown:
     return pictures.shown(lambda: _with_drift_map(_settings().store, key, where, crop))
 
 
+def letter(line: str, identity: str) -> LetterView:
+    """`letters.letter_view` of a dead letter, remembered: it never changes, and its original may be large."""
+    settings = _settings()
+    return _letter(str(settings.home), settings.store, settings.ledger, line, identity)
+
+
+def letter_picture(line: str, identity: str) -> Shown:
+    """The original of a dead letter as a picture, remembered; words where it is none."""
+    settings = _settings()
+    place = (str(settings.home), settings.store, settings.ledger)
+    return pictures.shown(lambda: _letter_picture(*place, line, identity))
+
+
+def configuration_file() -> Path:
+    """Where the lines are described."""
+    return lines_file(_settings().home)
+
+
 @contextmanager
 def in_words() -> Iterator[None]:
     """What goes wrong on purpose is said on the page, in words; the rest is a fault of ours and shows as one."""
@@ -125,6 +146,17 @@ def _crop(store_url: str, key: str, box: Box) -> bytes:
 @st.cache_data(max_entries=PICTURES_REMEMBERED, show_spinner=False)
 def _with_drift_map(store_url: str, key: str, where: DriftMap, crop: Box) -> bytes:
     return drift_map.with_drift_map(_store(store_url), key, where, crop)
+
+
+@st.cache_data(max_entries=LETTERS_REMEMBERED, show_spinner=False)
+def _letter(home: str, store_url: str, ledger_url: str, line: str, identity: str) -> LetterView:
+    return letter_view(letter_at(_opened(home, store_url, ledger_url).ledger, line, identity))
+
+
+@st.cache_data(max_entries=PICTURES_REMEMBERED, show_spinner=False)
+def _letter_picture(home: str, store_url: str, ledger_url: str, line: str, identity: str) -> bytes:
+    letter = letter_at(_opened(home, store_url, ledger_url).ledger, line, identity)
+    return pictures.thumbnail_of(letter.original)
 
 
 def _settings() -> Settings:

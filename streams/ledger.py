@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, Select, exc, func, insert, select, tu
 
 from detectors.errors import InvalidInput
 from streams.incidents import OPENED
+from streams.ledger_audit import audit_entries, audit_names
 from streams.ledger_configuration import Described, note_configuration
 from streams.ledger_engine import fault, lock_requests, open_engine, refusal
 from streams.ledger_hours import hours_of, judged_of
@@ -33,6 +34,8 @@ from streams.ledger_rows import (
     SHADOWING,
     UNENDED,
     AuditEntry,
+    AuditNames,
+    AuditWish,
     Counts,
     Flags,
     GateResult,
@@ -89,12 +92,13 @@ from streams.reviews import ReviewedPart
 from streams.topics import topic
 
 __all__ = [
-    "UNENDED", "AuditEntry", "Counts", "Flags", "GateResult", "Hour", "ImageStory", "JudgedSpan", "LearntFrom", "Ledger", "LineSummary",
-    "RequestRow", "ScoredPart",
+    "UNENDED", "AuditEntry", "AuditNames", "AuditWish", "Counts", "Flags", "GateResult", "Hour", "ImageStory", "JudgedSpan", "LearntFrom",
+    "Ledger", "LineSummary", "RequestRow", "ScoredPart",
 ]  # fmt: skip
 
 OPEN = "open"
 OUTCOMES = ("promoted", "refused", AWAITING, "failed", "cancelled", "switched_back")
+EVERYTHING = AuditWish()
 HISTORY_PAGE = 500
 PLACES_PAGE = 2000
 
@@ -496,12 +500,15 @@ class Ledger:
         with self.transaction() as connection:
             return note_configuration(connection, lines, who=who, at=at)
 
-    def audit(self, *, limit: int = 100) -> list[AuditEntry]:
-        """Who did what, newest first."""
-        query = select(AUDIT).order_by(AUDIT.c.id.desc()).limit(limit)
+    def audit(self, wish: AuditWish = EVERYTHING, *, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
+        """Who did what, newest first; the next page begins `before` the number of the last entry of this one."""
         with self.transaction(writes=False) as connection:
-            rows = connection.execute(query).all()
-        return [AuditEntry(row.at, row.who, row.role, row.action, row.line, row.detail) for row in rows]
+            return audit_entries(connection, wish, before=before, limit=limit)
+
+    def audit_names(self) -> AuditNames:
+        """Who acted, how, and on which lines, in the latest thousands of entries."""
+        with self.transaction(writes=False) as connection:
+            return audit_names(connection)
 
     def outbox(self, limit: int) -> list[tuple[int, Message]]:
         """Messages that have not reached the bus yet, oldest first, with their numbers."""

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import Connection, insert, select
 
 from streams.ledger_engine import lock_audit
+from streams.ledger_rows import AuditEntry
 from streams.ledger_tables import AUDIT
 from streams.settings import LineConfig
 
@@ -74,6 +75,24 @@ def noted(entries: Iterator[tuple[str, str]]) -> Described:
         with suppress(ValueError):
             _take(lines, line, detail)
     return lines
+
+
+def last_changes(entries: Iterable[AuditEntry]) -> dict[tuple[str, str], AuditEntry]:
+    """By line and key the entry, of those given oldest first, that changed it last; keys of lines that are gone are absent.
+
+    >>> entry = AuditEntry(1.0, "ana", "file", "configuration", "tiles", "bank: 2000 -> 4000")
+    >>> last_changes([entry]) == {("tiles", "bank"): entry}
+    True
+    """
+    last: dict[tuple[str, str], AuditEntry] = {}
+    for entry in entries:
+        with suppress(ValueError):
+            keys: dict[str, dict[str, object]] = {}
+            _take(keys, entry.line, entry.detail)
+            if entry.detail.startswith((_FIRST, _REMOVED)):
+                last = {place: each for place, each in last.items() if place[0] != entry.line}
+            last |= {(entry.line, key): entry for key in keys.get(entry.line, ())}
+    return last
 
 
 def _take(lines: dict[str, dict[str, object]], line: str, detail: str) -> None:

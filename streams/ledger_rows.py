@@ -1,6 +1,7 @@
 """What the ledger answers with, beside the wire types themselves."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Final
 
 from streams.messages import (
@@ -159,7 +160,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """Who did what when."""
+    """Who did what when. `number`: its place in the audit, None for one that is not written down yet."""
 
     at: float
     who: str
@@ -167,3 +168,24 @@ class AuditEntry:
     action: str
     line: str
     detail: str
+    number: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class AuditWish:
+    """Which entries of the audit are asked for: of a line, a person, an action, from `since` on and before `until` (epoch seconds)."""
+
+    line: str | None = None
+    who: str | None = None
+    action: str | None = None
+    since: float = -math.inf
+    until: float = math.inf
+
+
+@dataclass(frozen=True)
+class AuditNames:
+    """Who acted, how, and on which lines, each in order."""
+
+    people: tuple[str, ...]
+    actions: tuple[str, ...]
+    lines: tuple[str, ...]

@@ -6,9 +6,10 @@ the message keeps its identity (`streams.origin`), so that an image has one verd
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.orm import aliased
 
 from detectors.errors import InvalidInput, NotFound
@@ -18,6 +19,16 @@ from streams.ledger_writing import insert_new, put_in_outbox
 from streams.messages import DeadLetter, Message, Redrive, decode, encode
 from streams.origin import Origin, placed
 from streams.worker import Original
+
+
+@dataclass(frozen=True)
+class LetterPlace:
+    """A dead letter by where it came from, when it was set aside (epoch seconds), and who put it back (None: it is open)."""
+
+    line: str
+    identity: str
+    at: float
+    back: Redrive | None
 
 
 def letter_of(ledger: Ledger, identity: str) -> DeadLetter:
@@ -45,6 +56,34 @@ def open_letters(ledger: Ledger, *, error: str | None = None) -> Iterator[DeadLe
         letter = letter_of(ledger, identity)
         if error in (None, letter.error):
             yield letter
+
+
+def latest_letters(ledger: Ledger, limit: int) -> list[LetterPlace]:
+    """Where the latest dead letters lie, newest first, and what became of them; their bodies, which may be large, are left alone."""
+    done = aliased(EVENTS)
+    same = (done.c.kind == Redrive.topic) & (done.c.identity == EVENTS.c.identity)
+    query = select(EVENTS.c.line, EVENTS.c.subject, EVENTS.c.at, done.c.body).outerjoin(done, same)
+    query = query.where(EVENTS.c.kind == DeadLetter.topic).order_by(EVENTS.c.at.desc(), EVENTS.c.identity).limit(limit)
+    with ledger.transaction(writes=False) as connection:
+        rows = connection.execute(query).all()
+    return [LetterPlace(line, identity, at, body and decode(body, Redrive)) for line, identity, at, body in rows]
+
+
+def letter_at(ledger: Ledger, line: str, identity: str) -> DeadLetter:
+    """The dead letter of a line and identity, found by its key; raises NotFound."""
+    here = (EVENTS.c.kind == DeadLetter.topic) & (EVENTS.c.identity == f"{line}|{identity}")
+    with ledger.transaction(writes=False) as connection:
+        body = connection.execute(select(EVENTS.c.body).where(here)).scalar()
+    if body is None:
+        raise NotFound(f"no dead letter {identity!r} of line {line!r}; reload the page")
+    return decode(body, DeadLetter)
+
+
+def count_letters(ledger: Ledger) -> int:
+    """How many dead letters there are, put back or not; counted in an index."""
+    with ledger.transaction(writes=False) as connection:
+        query = select(func.count()).where(EVENTS.c.kind == DeadLetter.topic)
+        return int(connection.execute(query).scalar_one())
 
 
 def note_redrives(ledger: Ledger, redrives: Sequence[tuple[AuditEntry, Redrive]]) -> None:

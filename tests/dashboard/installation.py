@@ -16,9 +16,11 @@ from detectors.manifest import DriftReference, FeatureSpec, Golden, Manifest, Pr
 from detectors.objects import ObjectStore, image_key
 from detectors.registry import Registry
 from detectors.store import open_store
-from streams.ledger import GateResult, Ledger
+from streams.ledger import AuditEntry, GateResult, Ledger
+from streams.ledger_configuration import described
 from streams.messages import (
     Collected,
+    DeadLetter,
     DriftIncident,
     LineImage,
     ModelPromoted,
@@ -32,7 +34,7 @@ from streams.messages import (
 )
 from streams.rendered import RenderedLine
 from streams.rendered_defects import DEFECTS
-from streams.settings import Settings
+from streams.settings import LineConfig, Settings
 
 LINE = "press-4/door"
 COLLECTING = "__new__"
@@ -233,6 +235,40 @@ def try_out(here: Installation, *, now: float) -> None:
         )  # fmt: skip
         here.ledger.record([shadow])
     here.ledger.end_request("request-2", outcome="awaiting_approval", version=version, detail="of 40 images", at=now)
+
+
+def tell_of_people(here: Installation, *, now: float) -> None:
+    """People and Driftline have acted, the line is described, and three messages could not be processed."""
+    config = LineConfig(bank=2000, promotion="approval")
+    (here.settings.home / "driftline.toml").write_text(f'[lines."{LINE}"]\nbank = 2000\npromotion = "approval"\n')
+    here.ledger.note_configuration({LINE: described(config)}, who="kim", at=now - 7200)
+    for ago, who, action, detail in (
+        (5000, "driftline", "retrain", "the line has changed"),
+        (4000, "driftline", "promote", "version 2 for 1: all gates passed"),
+        (3000, "ana", "review", "part-17: defect"),
+        (
+            900,
+            "김민지",
+            "threshold",
+            "version 2, revision 2: 2.2 for 2.0 (too many false alarms); 12 of 240 images flagged, were 31",
+        ),
+        (60, "<b>bo</b>", "rollback", "=1+1"),
+    ):
+        here.ledger.act(AuditEntry(now - ago, who, "engineer", action, LINE, detail), ())
+    originals = (png(RenderedLine(seed=7).image(1)), b"<b>no picture</b>, but a page of an error", bytes(300))
+    here.ledger.record([_letter(number, data, at=now - 100 * number) for number, data in enumerate(originals, start=1)])
+
+
+def _letter(number: int, original: bytes, *, at: float) -> DeadLetter:
+    error, reason = (
+        ("ImageError", "no picture: 0 of 300 bytes can be read")
+        if number > 1
+        else ("InvalidInput", "a line with a tab")
+    )
+    return DeadLetter(
+        line=LINE, source_topic="images", source_partition=3, source_offset=number, error=error, reason=reason, original=original,
+        headers=(("ce_id", b"part-17"), ("ce_source", b"/camera-4")), key=LINE.encode(), at=at, appended_at=at - 1,
+    )  # fmt: skip
 
 
 @dataclass

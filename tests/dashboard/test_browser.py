@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from dashboard.frame import PAGES
 from tests.dashboard import installation as given
 from tests.dashboard.drifted import tell_of_drift
 from tests.dashboard.installation import LINE, Installation
@@ -63,7 +64,7 @@ def test_every_page_opens_without_an_error(address: str, page: Page, tmp_path: P
     folder = Path(os.environ.get("DRIFTLINE_HOME", tmp_path)) / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
     shown = {"": "images judged", "live": "Version 2 judges the line", "drift": "No change of this line is open"}
-    shown |= {"review": "waiting", "models": "Version 2"}
+    shown |= {"review": "waiting", "models": "Version 2", "audit": "Nobody has done anything yet"}
     for path, words in shown.items():
         page.goto(f"{address}/{path}?line={quote(LINE, safe='')}")
         page.get_by_text(words).first.wait_for()
@@ -119,6 +120,39 @@ def test_a_version_on_trial_is_looked_at_approved_and_rolled_back(tmp_path: Path
     assert [entry.action for entry in here.ledger.audit(limit=3)] == ["rollback", "promote", "approve"]
 
 
+def test_the_audit_is_read_and_a_group_of_dead_letters_put_back(tmp_path: Path, page: Page) -> None:
+    here = given.installation(tmp_path / "home")
+    given.tell_of_people(here, now=time.time())
+    folder = Path(os.environ.get("DRIFTLINE_HOME", tmp_path)) / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    with served(here, log=tmp_path / "streamlit.log") as address:
+        page.goto(f"{address}/audit")
+        page.get_by_text("set a threshold").first.wait_for()
+        quiet(page)
+        page.screenshot(path=folder / "audit.png", full_page=True)
+        with page.expect_download() as coming:
+            page.get_by_role("button", name="All of these as CSV").click()
+        assert "'=1+1" in coming.value.path().read_text("utf-8-sig")
+        page.get_by_role("radio", name="Configuration").click()
+        page.get_by_text("changed last by").wait_for()
+        quiet(page)
+        page.screenshot(path=folder / "audit-configuration.png", full_page=True)
+        page.get_by_role("radio", name="Dead letters").click()
+        page.get_by_text("images/3/1 ").click()
+        page.get_by_test_id("stImage").wait_for()
+        page.get_by_text("images/3/2 ").click()
+        page.get_by_text("<b>no picture</b>").wait_for()
+        quiet(page)
+        page.screenshot(path=folder / "audit-letters.png", full_page=True)
+        page.get_by_role("button", name="Put 2 back").click()
+        page.get_by_role("button", name="Yes, put all 2 back").click()
+        page.get_by_text("2 messages go back as soon as the recorder runs").wait_for()
+        quiet(page)
+        page.screenshot(path=folder / "audit-put-back.png", full_page=True)
+        assert page.get_by_test_id("stException").count() == 0
+    assert [entry.action for entry in here.ledger.audit(limit=2)] == ["redrive", "redrive"]
+
+
 def decide(page: Page, label: str, why: str) -> None:
     """Open what a button asks, give the reason, and press it."""
     page.get_by_role("button", name=label).first.click()
@@ -132,7 +166,7 @@ def test_a_review_by_keyboard_is_in_the_ledger(here: Installation, address: str,
     page.get_by_role("button", name="Defect").wait_for()
     quiet(page)
     assert page.get_by_text(newest.image_id).count() > 0
-    assert page.get_by_test_id("stTopNavLink").count() == 5, (
+    assert page.get_by_test_id("stTopNavLink").count() == len(PAGES), (
         "a link to a page of a fresh server comes without the frame"
     )
     page.keyboard.press("d")
