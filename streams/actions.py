@@ -277,7 +277,15 @@ def _redriven(actor: Actor, letter: DeadLetter, repaired: bytes | None, at: floa
 
 def _check(actor: Actor, least: str, what: str) -> None:
     if ROLES.index(actor.role) < ROLES.index(least):
-        raise NotAllowed(f"{actor.name} is a {actor.role}; to {what} takes a {least}: ask an administrator")
+        raise NotAllowed(f"{actor.name} is {_one(actor.role)}; to {what} takes {_one(least)}: ask an administrator")
+
+
+def _one(role: str) -> str:
+    """
+    >>> _one("engineer"), _one("reviewer")
+    ('an engineer', 'a reviewer')
+    """
+    return f"an {role}" if role[0] in "aeiou" else f"a {role}"
 
 
 def _check_note(note: str) -> None:

@@ -154,7 +154,7 @@ class TestLetters:
 
     def test_a_reviewer_may_not(self, ledger: Ledger) -> None:
         ledger.record([letter(1)])
-        with pytest.raises(NotAllowed, match="takes a engineer"):
+        with pytest.raises(NotAllowed, match="takes an engineer"):
             put_back(ledger, Actor("rev", "reviewer"), ["images/3/1"], at=1.0)
         assert ledger.audit() == []
 
