@@ -1,4 +1,4 @@
-"""The dashboard, `streamlit run dashboard/app.py`: five pages over the installation that the environment names."""
+"""The dashboard, `streamlit run dashboard/app.py`: pages over the installation that the environment names."""
 
 from dashboard.frame import framed_page
 from dashboard.sources import in_words, sources

@@ -1,10 +1,11 @@
 """All that is known of one image: its pictures, what people said, what names it, who learnt it."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import streamlit as st
 
-from dashboard.pictures import Shown
+from dashboard.pictures import LARGE_PX, Shown
 from dashboard.queries import kind_in_words
 from dashboard.sources import crop, framed, sources, thumbnail, viewer_zone
 from dashboard.words import clock, figure, plain, short
@@ -18,6 +19,7 @@ LEARNT = {
     "left_out": "left it out",
 }
 IN_WORDS = 400
+CROP_PX = 200
 
 
 def image_story(line: str, image_id: str) -> None:
@@ -26,44 +28,34 @@ def image_story(line: str, image_id: str) -> None:
     lineage = image_lineage(here.ledger, here.registry, line, image_id)
     st.text(f"{short(line)}  ·  {short(image_id)}")
     verdict = lineage.image.verdict
-    if verdict is None:
-        _not_judged(lineage)
-    else:
-        _judged(verdict)
-    st.markdown("\n".join(f"- {plain(short(each, IN_WORDS))}" for each in _facts(lineage)))
-    with st.expander("Everything, as `driftline` tells it", icon=":material/account_tree:"):
+    pictures, facts = st.columns([8, 5], gap="medium")
+    with pictures:
+        if verdict is None:
+            _not_judged(lineage)
+        else:
+            _judged(verdict)
+    with facts:
+        st.markdown("\n".join(f"- {plain(short(each, IN_WORDS))}" for each in _facts(lineage)))
+    with st.expander("Everything, as the command line tells it (times in UTC)", icon=":material/account_tree:"):
         st.markdown("\n".join(f"- {plain(short(each, IN_WORDS))}" for each in image_words(lineage)))
 
 
 def _judged(verdict: Verdict) -> None:
-    times = f"{verdict.score / verdict.threshold:.2f} x threshold" if verdict.threshold > 0 else ""
-    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        st.badge("flagged" if verdict.flagged else "not flagged", color="red" if verdict.flagged else "green")
-        st.text(f"score {figure(verdict.score)}, threshold {figure(verdict.threshold)}  {times}", width="content")
-        st.text(f"version {verdict.version}", width="content")
-        st.text(_when(verdict.judged_at), width="content")
-    part, heat = st.columns(2)
+    """The part and its heatmap, beneath them its worst place and the nearest normal patch."""
+    nearest = verdict.nearest
+    part, heat = st.columns(2, gap="small")
     with part:
-        box = verdict.nearest.box if verdict.nearest else None
-        _picture(framed(verdict.image_key, box), "the part, its worst place framed" if box else "the part")
+        box = None if nearest is None else nearest.box
+        _picture(framed(verdict.image_key, box), "the part" if box is None else "the part, its worst place framed")
+        if nearest is not None:
+            _picture(crop(verdict.image_key, nearest.box), "its worst place", width=CROP_PX)
     with heat:
         if verdict.heatmap_key is None:
             st.info("Heatmaps are kept of flagged images; none was of this one.", icon=":material/image_not_supported:")
         else:
-            _picture(thumbnail(verdict.heatmap_key, side_px=720), "how unlike normal parts it looks")
-    if verdict.nearest is not None:
-        _nearest(verdict)
-
-
-def _nearest(verdict: Verdict) -> None:
-    nearest = verdict.nearest
-    if nearest is None:
-        return
-    here, normal, _ = st.columns([1, 1, 2])
-    with here:
-        _picture(crop(verdict.image_key, nearest.box), "its worst place")
-    with normal:
-        _picture(crop(nearest.training_image_key, nearest.training_box), "nearest normal")
+            _picture(thumbnail(verdict.heatmap_key, side_px=LARGE_PX), "how unlike normal parts it looks")
+        if nearest is not None:
+            _picture(crop(nearest.training_image_key, nearest.training_box), "nearest normal", width=CROP_PX)
 
 
 def _not_judged(lineage: ImageLineage) -> None:
@@ -77,6 +69,8 @@ def _not_judged(lineage: ImageLineage) -> None:
 def _facts(lineage: ImageLineage) -> Iterator[str]:
     """What is known beside the verdict, a sentence each, in the viewer's time."""
     image = lineage.image
+    if image.verdict is not None:
+        yield from _said_by_the_model(image.verdict)
     if image.collected is not None and image.verdict is not None:
         yield f"Collected {_when(image.collected.collected_at)}, before the line had a model"
     for review in image.reviews:
@@ -98,12 +92,20 @@ def _facts(lineage: ImageLineage) -> Iterator[str]:
         yield f"Dead letter {letter.identity}, {_when(letter.at)}: {letter.error}: {letter.reason}"
 
 
+def _said_by_the_model(verdict: Verdict) -> Iterator[str]:
+    times = f"{verdict.score / verdict.threshold:.2f} x " if verdict.threshold > 0 else ""
+    yield f"{'Flagged' if verdict.flagged else 'Not flagged'}: score {figure(verdict.score)}, {times}threshold {figure(verdict.threshold)}"
+    yield f"Judged by version {verdict.version}, {_when(verdict.judged_at)}"
+    if verdict.nearest is None:
+        yield "Its nearest normal patch is not known"
+
+
 def _when(at: float) -> str:
     return clock(at, viewer_zone(), today=0.0)
 
 
-def _picture(shown: Shown, caption: str) -> None:
+def _picture(shown: Shown, caption: str, *, width: int | Literal["stretch"] = "stretch") -> None:
     if shown.jpeg is None:
         st.warning(plain(shown.words), icon=":material/broken_image:")
     else:
-        st.image(shown.jpeg, caption=caption, width="stretch")
+        st.image(shown.jpeg, caption=caption, width=width)

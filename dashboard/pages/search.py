@@ -111,9 +111,9 @@ def _shown(found: FoundPage) -> str:
     """What is shown, and how far was looked for it."""
     words = "No image on this page."
     if found.images:
-        last, first = (_when(found.images[place].verdict.judged_at) for place in (0, -1))
+        first, last = (_when(found.images[place].verdict.judged_at) for place in (-1, 0))
         count = len(found.images)
-        words = f"{count} image{'s' if count > 1 else ''}, newest first, {first} to {last}."
+        words = f"1 image, judged {last}." if count == 1 else f"{count} images, newest first, judged {first} to {last}."
     if found.looked_back_to is not None:
         words += f" Looked at everything back to {_when(found.looked_back_to)}; there may be older ones."
     return words
@@ -131,7 +131,8 @@ def _image(image: FoundImage) -> None:
     verdict = image.verdict
     picture = thumbnail(verdict.image_key)
     if picture.jpeg is None:
-        st.warning(plain(picture.words), icon=":material/broken_image:")
+        with st.container(border=True):
+            st.caption(f":material/broken_image: {plain(picture.words)}")
     else:
         st.image(picture.jpeg, width="stretch")
     with st.container(horizontal=True, gap="small"):
@@ -183,7 +184,7 @@ def _export(wanted: Search) -> None:
                 f"The newest {IMAGES_LIMIT} images, up to {BYTES_LIMIT // 1_000_000} MB, in MVTec's layout: "
                 "test/good, test/defect, test/flagged ..."
             )
-            _made(wanted, "Images", _archive)
+            _made(wanted, "zip", _archive)
 
 
 def _made(wanted: Search, what: str, make: Callable[[Search], tuple[bytes, str]]) -> None:
@@ -204,14 +205,18 @@ def _made(wanted: Search, what: str, make: Callable[[Search], tuple[bytes, str]]
 
 def _table(wanted: Search) -> tuple[bytes, str]:
     found = all_matches(sources().ledger, wanted, limit=TABLE_LIMIT)
-    return table_of(found.images), f"{len(found.images):,} rows. {_cut(found, TABLE_LIMIT)}"
+    return table_of(found.images), f"{_counted(len(found.images), 'row')}. {_cut(found, TABLE_LIMIT)}"
 
 
 def _archive(wanted: Search) -> tuple[bytes, str]:
     here = sources()
     found = all_matches(here.ledger, wanted, limit=IMAGES_LIMIT)
     archive = archive_of(here.store, found.images)
-    return archive.data, f"{archive.images:,} images. {_cut(found, IMAGES_LIMIT)} {_absent(archive)}"
+    return archive.data, f"{_counted(archive.images, 'image')}. {_cut(found, IMAGES_LIMIT)} {_absent(archive)}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _cut(found: Matches, limit: int) -> str:
