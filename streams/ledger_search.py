@@ -151,17 +151,14 @@ def _check_id(image_id: str) -> None:
 def _way(connection: Connection, wanted: Search, before: Place | None) -> _Way:
     lines = wanted.lines or lines_in(connection)
     named = _named(connection, lines, wanted)
-    any_flag: ColumnElement[bool] = func.coalesce(VERDICTS.c.flagged, VERDICTS.c.flagged)
     if named is not None:
-        return _Way(lines, named, at=VERDICTS.c.judged_at + 0.0, flagged=any_flag)
+        flagged: ColumnElement[bool] = func.coalesce(VERDICTS.c.flagged, VERDICTS.c.flagged)
+        return _Way(lines, named, at=VERDICTS.c.judged_at + 0.0, flagged=flagged)
     versions = {line: _versions(connection, line, wanted) for line in lines}
     budget = _budget(wanted)
     top = min(wanted.until, math.inf if before is None else before.judged_at)
     floor = -math.inf if budget is None else _floor(connection, lines, wanted, top=top, budget=budget)
-    # SQLite knows of no index how few rows it leads to: of the one by version and the one by flag it would take either.
-    steered = connection.dialect.name == "sqlite" and (wanted.by_score or wanted.version is not None)
-    flagged = any_flag if steered else VERDICTS.c.flagged
-    return _Way(lines, None, versions, floor, flagged=flagged)
+    return _Way(lines, None, versions, floor)
 
 
 def _budget(wanted: Search) -> int | None:

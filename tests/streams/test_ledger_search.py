@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 import pytest
@@ -31,7 +32,12 @@ def lived() -> list[Verdict]:
     """Two lines over some days, three at a time judged in the same moment; ids repeat between the lines."""
     return [
         msgspec.structs.replace(
-            verdict(f"part-{number:03}", at=1000.0 * (number // 3), version=1 + number // 100, flagged=number % 7 == 0),
+            verdict(
+                f"part-{number * 77 % IMAGES:03}",
+                at=1000.0 * (number // 3),
+                version=1 + number // 100,
+                flagged=number % 7 == 0,
+            ),
             line=("tiles", KOREAN)[number % 2],
             score=float(number * 37 % 100),
         )
@@ -189,12 +195,20 @@ LEDGER_SEARCHES = {
     "nobody said anything": Search(says="none"),
     "flagged and nobody said anything": Search(says="none", flagged=True),
     "people say normal": Search(says="normal"),
+    "people say normal of what was not flagged": Search(says="normal", flagged=False),
     "a score nobody has": Search(lowest=9.0),
     "an id and what people say": Search(image_id="image-0", says="defect"),
     "many ids and a score": Search(image_id="image-0", lowest=9.0, flagged=False),
 }
 BOUNDED = ("a score nobody has", "an id and what people say", "many ids and a score")
 """They look at as many as they may, which are more than the small ledger has."""
+
+
+def two_pages(wanted: Search, ledger: Ledger) -> None:
+    """The first page and, where there is one, the next."""
+    following = ledger.search(wanted, limit=24).following
+    if following is not None:
+        ledger.search(wanted, before=following, limit=24)
 
 
 def test_no_search_reads_the_verdicts_from_end_to_end(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,11 +222,12 @@ def test_no_search_reads_the_verdicts_from_end_to_end(url: str, monkeypatch: pyt
     found: dict[str, list[str]] = {}
     done: dict[str, int] = {}
     for name, wanted in LEDGER_SEARCHES.items():
-        statements = [*statements_of(url, lambda ledger, wanted=wanted: ledger.search(wanted, limit=24))]  # type: ignore[misc]
+        statements = statements_of(url, partial(two_pages, wanted))
         with connected(url) as connection:
             found[name] = [scan for each in statements for scan in scans(connection, each)]
             done[name] = sum(work(connection, each) for each in statements)
-            every_row = work(connection, ("SELECT count(*) FROM verdicts WHERE redelivered >= 0", ()))
+    with connected(url) as connection:
+        every_row = work(connection, ("SELECT count(*) FROM verdicts WHERE redelivered >= 0", ()))
     assert {name: scan for name, scan in found.items() if scan} == {}
     too_much = {name: steps for name, steps in done.items() if steps > every_row * (0.7 if name in BOUNDED else 0.35)}
     assert too_much == {}, (every_row, done)
