@@ -8,6 +8,7 @@ from dashboard.sources import sources
 PARAMETER = "line"
 _REMEMBERED = "line remembered"
 _PICKER = "line picker"
+_SEARCHED = "line searched"
 
 
 def chosen_line() -> str | None:
@@ -30,6 +31,28 @@ def chosen_line() -> str | None:
     return str(wanted)
 
 
+def chosen_lines() -> tuple[str, ...] | None:
+    """A picker over the lines and all of them together: the line it is on, or none named; None where there is no line yet."""
+    names = line_names(sources().ledger)
+    if not names:
+        nothing_yet()
+        return None
+    if st.session_state.get(_SEARCHED) not in ("", *names):
+        wanted = st.query_params.get(PARAMETER) or st.session_state.get(_REMEMBERED) or ""
+        if wanted not in ("", *names):
+            st.warning("There is no line of the name in the address; showing all.", icon=":material/search_off:")
+            wanted = ""
+        st.session_state[_SEARCHED] = wanted
+    picked = str(
+        st.selectbox("Line", ["", *names], key=_SEARCHED, format_func=_or_all, label_visibility="collapsed", width=320)
+    )
+    if not picked:
+        st.query_params.pop(PARAMETER, None)
+        return ()
+    st.query_params[PARAMETER] = st.session_state[_REMEMBERED] = picked
+    return (picked,)
+
+
 def nothing_yet() -> None:
     """The page of an installation no camera has sent anything to."""
     st.info("No line has sent an image yet.", icon=":material/photo_camera:")
@@ -41,3 +64,7 @@ def nothing_yet() -> None:
 
 def _picked() -> None:
     st.query_params[PARAMETER] = st.session_state[_PICKER]
+
+
+def _or_all(line: str) -> str:
+    return line or "All lines"

@@ -19,6 +19,7 @@ PAGES = {
     "drift": ("Drift", ":material/troubleshoot:"),
     "review": ("Review", ":material/rate_review:"),
     "models": ("Models", ":material/inventory_2:"),
+    "search": ("Search", ":material/search:"),
     "audit": ("Audit", ":material/history_edu:"),
 }
 _FRAMED = "inside the frame"

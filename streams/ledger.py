@@ -48,6 +48,7 @@ from streams.ledger_rows import (
     ScoredPart,
 )
 from streams.ledger_schema import bring_up_to_date
+from streams.ledger_search import FoundPage, Place, Search, search, unjudged_lines
 from streams.ledger_story import story_of
 from streams.ledger_summary import lines_in, pending_of, summary_of, unjudged
 from streams.ledger_tables import (
@@ -180,6 +181,16 @@ class Ledger:
         """The verdict of one image."""
         query = select(VERDICTS.c.body).where(VERDICTS.c.line == line, VERDICTS.c.image_id == image_id)
         return next(iter(self._bodies(query, Verdict)), None)
+
+    def search(self, wanted: Search, *, before: Place | None = None, limit: int) -> FoundPage:
+        """The judged images that a search finds, newest first, from before `before` (`following` of the page before) on."""
+        with self.transaction(writes=False) as connection:
+            return search(connection, wanted, before=before, limit=limit)
+
+    def unjudged_lines(self, image_id: str, *, lines: Sequence[str] = ()) -> list[str]:
+        """The lines (of these, or of all) that know an image of this id which was never judged: collected, or a dead letter."""
+        with self.transaction(writes=False) as connection:
+            return unjudged_lines(connection, lines or lines_in(connection), image_id)
 
     def hours(self, line: str, *, since: float = -math.inf, until: float = math.inf) -> list[Hour]:
         """What a line judged, flagged and judged too late hour by hour, oldest first; hours without a verdict are absent."""

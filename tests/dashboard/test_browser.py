@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +65,12 @@ def test_every_page_opens_without_an_error(address: str, page: Page, tmp_path: P
     folder = Path(os.environ.get("DRIFTLINE_HOME", tmp_path)) / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
     shown = {"": "images judged", "live": "Version 2 judges the line", "drift": "No change of this line is open"}
-    shown |= {"review": "waiting", "models": "Version 2", "audit": "Nobody has done anything yet"}
+    shown |= {
+        "review": "waiting",
+        "models": "Version 2",
+        "search": "newest first",
+        "audit": "Nobody has done anything yet",
+    }
     for path, words in shown.items():
         page.goto(f"{address}/{path}?line={quote(LINE, safe='')}")
         page.get_by_text(words).first.wait_for()
@@ -158,6 +164,37 @@ def decide(page: Page, label: str, why: str) -> None:
     page.get_by_role("button", name=label).first.click()
     page.get_by_label("Reason, for the audit trail").last.fill(why)
     page.get_by_test_id("stFormSubmitButton").get_by_role("button", name=label).last.click()
+
+
+def test_an_image_is_found_and_its_story_told_and_taken_away(
+    here: Installation, address: str, page: Page, tmp_path: Path
+) -> None:
+    folder = Path(os.environ.get("DRIFTLINE_HOME", tmp_path)) / "screenshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    newest = here.ledger.flagged(LINE, limit=1)[0]
+    here.ledger.record([given.said(LINE, newest.image_id, "defect", at=time.time())])
+    page.goto(f"{address}/search?line={quote(LINE, safe='')}")
+    page.get_by_label("Image id, or how it begins").fill(newest.image_id)
+    page.get_by_label("Image id, or how it begins").press("Enter")
+    page.get_by_text("1 image, judged").wait_for()
+    quiet(page)
+    page.get_by_role("button", name="Story").click()
+    page.get_by_role("dialog").get_by_text("ana said defect").wait_for()
+    quiet(page)
+    assert page.get_by_role("dialog").get_by_test_id("stImage").count() == 4
+    page.screenshot(path=folder / "search-story.png", full_page=True)
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="detached")
+    page.get_by_text("Take it away").click()
+    page.get_by_role("button", name="Make zip").click()
+    page.get_by_text("That is all of them.").wait_for()
+    quiet(page)
+    page.screenshot(path=folder / "search-taken.png", full_page=True)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download driftline-images.zip").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert f"test/defect/0000-{newest.image_id}.png" in archive.namelist()
+    assert page.get_by_test_id("stException").count() == 0
 
 
 def test_a_review_by_keyboard_is_in_the_ledger(here: Installation, address: str, page: Page) -> None:

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,7 @@ from tests.dashboard.installation import COLLECTING, LINE, Installation
 from tests.streams.bus_contract import until
 
 APP = Path(__file__).resolve().parents[2] / "dashboard" / "app.py"
-PAGES = ("pages/lines.py", "pages/live.py", "pages/drift.py", "pages/review.py", "pages/models.py")
+PAGES = ("pages/lines.py", "pages/live.py", "pages/drift.py", "pages/review.py", "pages/models.py", "pages/search.py")
 ANSWERED = pytest.mark.skipif(
     not hasattr(actions, "answer_incident"), reason="streams.actions.answer_incident is not merged yet"
 )
@@ -482,3 +482,119 @@ class TestModels:
     def test_a_line_without_versions(self, here: Installation) -> None:
         here.ledger.record([given.collected("new", 1, at=time.time())])
         assert "No version yet" in words(opened("pages/models.py", line="new"))
+
+
+class TestSearch:
+    def test_the_newest_of_all_lines_page_by_page(self, here: Installation) -> None:
+        other = "프레스-4/문"
+        here.ledger.record([given.verdict(LINE, number, at=1000.0 + number) for number in range(30)])
+        here.ledger.record([given.verdict(other, 99, at=5000.0, score=3.0), given.said(other, "part-99", "defect")])
+        app = opened("pages/search.py")
+        said = words(app).replace("\\", "")
+        assert "24 images, newest first" in said
+        assert "프레스-4/문 · version 1" in said
+        assert ":red-badge[flagged]" in said
+        assert "defect" in said
+        app.button(key="older").click().run()
+        assert "7 images, newest first" in words(app)
+        assert app.button(key="older").disabled
+        app.button(key="newer").click().run()
+        assert "24 images" in words(app)
+
+    def test_each_field_narrows_it_and_clear_forgets_them(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        app = opened("pages/search.py", line=LINE)
+        app.text_input(key="search id").input("part-7").run()
+        assert "11 images" in words(app)
+        app.checkbox(key="search whole").check().run()
+        assert "1 image, judged" in words(app)
+        app.button(key="search clear").click().run()
+        app.selectbox(key="search flagged").select("flagged").run()
+        app.number_input(key="search version").set_value(2).run()
+        version_2 = [each for each in here.ledger.flagged(LINE, limit=999) if each.version == 2]
+        assert f"{len(version_2)} images" in words(app)
+        app.number_input(key="search lowest").set_value(99.0).run()
+        assert "Nothing matches" in words(app)
+        app.button(key="search clear").click().run()
+        assert "24 images" in words(app)
+
+    def test_mistakes_are_words(self, here: Installation) -> None:
+        here.ledger.record([given.verdict(LINE, 1, at=1000.0)])
+        app = opened("pages/search.py")
+        app.number_input(key="search lowest").set_value(2.0)
+        app.number_input(key="search highest").set_value(1.0).run()
+        assert "no score lies between 2 and 1" in words(app).replace("\\", "")
+        app.button(key="search clear").click().run()
+        app.text_input(key="search id").input("x" * 10_240).run()
+        assert "an id of 10,240 characters" in words(app).replace("\\", "")
+        app.text_input(key="search id").input("").run()
+        app.datetime_input(key="search since").set_value(datetime(2026, 1, 2))
+        app.datetime_input(key="search until").set_value(datetime(2026, 1, 1)).run()
+        assert "the time ends before it begins" in words(app)
+        assert not app.exception
+
+    def test_nothing_of_a_message_is_rendered(self, here: Installation) -> None:
+        nasty = msgspec.structs.replace(given.verdict(LINE, 1, at=1000.0, score=3.0), image_id=MARKUP)
+        note = msgspec.structs.replace(given.said(LINE, MARKUP, "unsure"), note=MARKUP)
+        here.ledger.record([nasty, note])
+        app = opened("pages/search.py")
+        app.button(key=f"story {LINE} {MARKUP}").click().run()
+        rendered = [element.value for kind in (app.markdown, app.caption) for element in kind]
+        assert not [each for each in rendered if "<b>" in each or "**7**" in each or "$a$" in each]
+        assert any("ana said unsure" in each.replace("\\", "") for each in rendered)
+
+    def test_the_whole_story_of_an_image(self, here: Installation) -> None:
+        now = time.time()
+        given.tell_the_story(here, now=now)
+        alarm = here.ledger.incidents(LINE)[0].alarm_image_id
+        here.ledger.record([given.said(LINE, alarm, "normal", at=now)])
+        app = opened("pages/search.py", line=LINE)
+        app.text_input(key="search id").input(alarm).run()
+        app.button(key=f"story {LINE} {alarm}").click().run()
+        assert not app.exception
+        said = words(app).replace("\\", "")
+        for each in ("The alarm was raised at it: the line has changed", "ana said normal", "stored as images/"):
+            assert each in said, each
+        app.text_input(key="search id").input("part-5").run()
+        app.checkbox(key="search whole").check().run()
+        app.button(key=f"story {LINE} part-5").click().run()
+        said = words(app)
+        for each in (
+            "Version 1 learnt it as a normal part",
+            "Nobody has reviewed it yet",
+            "Heatmaps are kept of flagged",
+        ):
+            assert each in said, each
+
+    def test_an_image_that_was_never_judged_has_its_story(self, here: Installation) -> None:
+        here.ledger.record([given.verdict(LINE, 1, at=1.0), given.collected(COLLECTING, 3, at=2.0)])
+        app = opened("pages/search.py")
+        app.text_input(key="search id").input("new-3").run()
+        said = words(app).replace("\\", "")
+        assert "Nothing matches" in said
+        assert "came down __new__, and was not judged" in said
+        app.button(key=f"unjudged {COLLECTING}").click().run()
+        assert "collected for the line's first model" in words(app)
+
+    def test_what_was_found_is_taken_away(self, here: Installation) -> None:
+        given.tell_the_story(here, now=time.time())
+        app = opened("pages/search.py", line=LINE)
+        app.selectbox(key="search flagged").select("flagged").run()
+        count = len(here.ledger.flagged(LINE, limit=999))
+        app.button(key="make CSV").click().run()
+        assert f"{count} rows. That is all of them." in words(app)
+        assert app.download_button(key="download CSV").label == "Download driftline.csv"
+        app.button(key="make zip").click().run()
+        assert f"{count} images. That is all of them. No mask is known" in words(app)
+        app.selectbox(key="search flagged").select("").run()
+        app.button(key="make zip").click().run()
+        said = words(app)
+        assert "There are more: only the newest 200" in said
+        assert "no longer in the object store" in said
+        assert not app.exception
+
+    def test_a_ledger_without_verdicts_and_an_unknown_line(self, here: Installation) -> None:
+        here.ledger.record([given.collected(COLLECTING, 3, at=2.0)])
+        app = opened("pages/search.py", line="gone")
+        assert "no line of the name" in words(app)
+        assert "No image was judged here yet" in words(app)
