@@ -220,8 +220,9 @@ def test_a_review_by_keyboard_is_in_the_ledger(here: Installation, address: str,
 
 
 def quiet(page: Page) -> None:
-    """Wait until Streamlit has drawn everything: nothing runs, no picture is still loading."""
+    """Wait until Streamlit has drawn everything: nothing runs, no widget or picture is still loading."""
     page.wait_for_function("document.querySelector('[data-testid=stApp]')?.dataset.testScriptState === 'notRunning'")
+    page.wait_for_function("document.querySelector('[data-testid=stSkeleton]') === null")
     page.wait_for_function("[...document.images].every(image => image.complete)")
 
 
