@@ -97,7 +97,8 @@ class Alternating:
         return request
 
     def retrain(self, request: RetrainRequest, *, config: LineConfig | None = None) -> Retrain:
-        """The retrain of a request."""
+        """The retrain of a request, which a run has taken up."""
+        self.ledger.begin_request(request.request_id, run_id="run", attempt=1, at=self.clock.now())
         row = self.ledger.request(request.request_id)
         assert row is not None
         return Retrain(self.rooms, row, 1, config or self.config)

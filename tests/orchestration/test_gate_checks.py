@@ -9,7 +9,7 @@ import pytest
 from detectors.images import encode_png
 from detectors.registry import Registry
 from detectors.store import open_store
-from orchestration.assets import candidate, published_version, training_set
+from orchestration.assets import candidate, known_condition, published_version, training_set
 from orchestration.checks import gate_checks
 from orchestration.gate_list import GATE_DESCRIPTIONS
 from orchestration.resources import ATTEMPT_TAG, REQUEST_TAG, Installation
@@ -49,7 +49,7 @@ def carried_out(instance: dg.DagsterInstance, settings: Settings, cause: str) ->
     )  # fmt: skip
     Ledger.open(settings.ledger).record([asked])
     return dg.materialize(
-        [training_set, candidate, published_version, *gate_checks],
+        [known_condition, training_set, candidate, published_version, *gate_checks],
         resources={"installation": Installation(home=str(settings.home))},
         instance=instance,
         tags={REQUEST_TAG: cause, ATTEMPT_TAG: "1"},

@@ -93,7 +93,7 @@ def test_a_light_that_no_version_knows_takes_a_new_model(line: Alternating) -> N
     found, row = looked(line, asked(line, DUSK))
     assert found.outcome is None
     assert found.words["version 1"].startswith("pictures differ: ")
-    assert row.state == "open"
+    assert row.state == "running"
     assert line.registry.pointers(LINE).champion == BY_NIGHT
 
 
@@ -112,7 +112,7 @@ def test_only_drift_takes_a_version_back(line: Alternating) -> None:
         request = line.request(line.keep(1, DAY), cause=cause, name=cause)
         found, row = looked(line, request)
         assert found == Looked({"not looked for": f"the cause of the request is {cause}"})
-        assert row.state == "open"
+        assert row.state == "running"
 
 
 def test_a_version_that_was_replaced_since_it_asked_is_not_decided_for(line: Alternating) -> None:
@@ -131,7 +131,7 @@ def test_a_version_that_asked_in_this_very_condition_is_not_exchanged_for_the_on
     found, row = looked(line, asked(line, DAY))
     assert found.outcome is None
     assert found.words["version 1"].endswith("it asked for another model in this very condition")
-    assert row.state == "open"
+    assert row.state == "running"
     found, _ = looked(line, line.request(line.keep(30, DUSK), name="dusk"))
     assert found.words["version 1"].startswith("pictures differ: ")
 
