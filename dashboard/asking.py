@@ -5,6 +5,7 @@ import time
 import streamlit as st
 
 from dashboard.events import CAUSE_IN_WORDS, window_in_words
+from dashboard.feedback import NO_REASON, say, show_said
 from dashboard.sources import in_words, person, sources, viewer_zone
 from dashboard.words import clock, plain, short
 from detectors.errors import DriftlineError
@@ -28,7 +29,7 @@ def section(line: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         _open_requests(line)
         _form(line)
-    _feedback()
+    show_said(_FEEDBACK)
 
 
 @st.fragment(run_every=5)
@@ -66,15 +67,15 @@ def _ask(line: str, mode: str, why: str) -> None:
     """File the request; the page says so only if that returned."""
     here, at = sources(), time.time()
     if not why.strip():
-        _say(False, "Nothing was asked for: give a reason, it goes into the audit trail.")
+        say(_FEEDBACK, False, f"Nothing was asked for: {NO_REASON}")
         return
     try:
         config, wish = line_config(here.lines, line), Wish(mode, why=why)
         asked = request_retrain(here.ledger, person(), here.registry, config, wish, line=line, at=at)
     except DriftlineError as error:
-        _say(False, f"Nothing was asked for: {error}")
+        say(_FEEDBACK, False, f"Nothing was asked for: {error}")
         return
-    _say(True, f"A new model is asked for: {asked.mode}, from {window_in_words(asked)}.")
+    say(_FEEDBACK, True, f"A new model is asked for: {asked.mode}, from {window_in_words(asked)}.")
 
 
 def _cancel(line: str, request_id: str) -> None:
@@ -83,18 +84,6 @@ def _cancel(line: str, request_id: str) -> None:
             sources().ledger, person(), line=line, request_id=request_id, why="on the dashboard", at=time.time()
         )
     except DriftlineError as error:
-        _say(False, f"Nothing was given up: {error}")
+        say(_FEEDBACK, False, f"Nothing was given up: {error}")
         return
-    _say(True, "The request is given up.")
-
-
-def _say(good: bool, words: str) -> None:
-    st.session_state[_FEEDBACK] = (good, words)
-
-
-def _feedback() -> None:
-    good, words = st.session_state.pop(_FEEDBACK, (True, ""))
-    if words and good:
-        st.success(plain(words), icon=":material/task_alt:")
-    elif words:
-        st.error(plain(words), icon=":material/error:")
+    say(_FEEDBACK, True, "The request is given up.")

@@ -4,6 +4,7 @@ import time
 
 import streamlit as st
 
+from dashboard.feedback import NO_REASON, say, show_said
 from dashboard.sources import in_words, person, sources, viewer_zone
 from dashboard.versions import VersionCard
 from dashboard.words import clock, figure, plain, short
@@ -20,7 +21,7 @@ def threshold_controls(line: str, card: VersionCard) -> None:
     if card.operating_point is None or not st.toggle("Threshold", key=f"threshold {line} {card.number}"):
         return
     with in_words(), st.container(border=True):
-        _feedback(line, card)
+        show_said(_place(line, card))
         _history(line, card)
         value = _tried(line, card, card.operating_point)
         why = st.text_input("Reason, for the audit trail", max_chars=500, key=f"threshold why {line} {card.number}")
@@ -60,7 +61,7 @@ def _tried(line: str, card: VersionCard, in_force: OperatingPoint) -> float:
 
 def _set(line: str, card: VersionCard, value: float, why: str) -> None:
     if not why.strip():
-        _say(line, card, good=False, words="Nothing was changed: give a reason, it goes into the audit trail.")
+        say(_place(line, card), False, f"Nothing was changed: {NO_REASON}")
         return
     here, at = sources(), time.time()
     try:
@@ -68,19 +69,12 @@ def _set(line: str, card: VersionCard, value: float, why: str) -> None:
             here.ledger, person(), here.registry, line=line, version=card.number, threshold=value, why=why, at=at
         )
     except DriftlineError as error:
-        _say(line, card, good=False, words=f"Nothing was changed: {error}")
+        say(_place(line, card), False, f"Nothing was changed: {error}")
         return
     words = f"Revision {point.revision} is {figure(point.threshold)}; scorers follow within three seconds."
-    _say(line, card, good=True, words=words)
+    say(_place(line, card), True, words)
 
 
-def _say(line: str, card: VersionCard, *, good: bool, words: str) -> None:
-    st.session_state[f"threshold said {line} {card.number}"] = (good, words)
-
-
-def _feedback(line: str, card: VersionCard) -> None:
-    good, words = st.session_state.pop(f"threshold said {line} {card.number}", (True, ""))
-    if words and good:
-        st.success(plain(words), icon=":material/task_alt:")
-    elif words:
-        st.error(plain(words), icon=":material/error:")
+def _place(line: str, card: VersionCard) -> str:
+    """Where the session keeps what was said of a version's threshold."""
+    return f"threshold said {line} {card.number}"

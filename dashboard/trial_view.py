@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from dashboard.feedback import NO_REASON
 from dashboard.sources import person, sources, thumbnail
 from dashboard.trials import TrialCard, disagreement_in_words, trial_card
 from dashboard.words import plain, share, short
@@ -86,7 +87,7 @@ def _decide(line: str, version: int, label: str, why: str) -> tuple[bool, str]:
     """Whether it was done, and what to say of it."""
     here, by, at = sources(), person(), time.time()
     if not why.strip():
-        return False, "Nothing was changed: give a reason, it goes into the audit trail."
+        return False, f"Nothing was changed: {NO_REASON}"
     try:
         if label == "Reject":
             reject(here.ledger, by, here.registry, line=line, version=version, why=why, at=at)

@@ -18,6 +18,7 @@ from dashboard.auditing import (
     settings_in_force,
     span_of,
 )
+from dashboard.feedback import say, show_said
 from dashboard.frame import show
 from dashboard.letters import LetterGroup, LetterView, grouped, put_back, what_it_was, with_fate
 from dashboard.sources import (
@@ -207,7 +208,7 @@ def _how_to_change() -> None:
 
 def _letters() -> None:
     """What the last key did, then the latest dead letters by class of error."""
-    _feedback()
+    show_said(_FEEDBACK)
     ledger = sources().ledger
     wanted = int(st.session_state.get(_SHOWN, LETTERS_SHOWN))
     places = latest_letters(ledger, wanted)
@@ -296,21 +297,13 @@ def _put_back(identities: tuple[str, ...]) -> None:
     try:
         done = put_back(sources().ledger, person(), identities, at=time.time())
     except DriftlineError as error:
-        st.session_state[_FEEDBACK] = (False, f"Nothing was put back: {error}")
+        say(_FEEDBACK, False, f"Nothing was put back: {error}")
         return
-    st.session_state[_FEEDBACK] = (not done.kept and done.ended is None, done.words)
+    say(_FEEDBACK, not done.kept and done.ended is None, done.words)
 
 
 def _show_more() -> None:
     st.session_state[_SHOWN] = int(st.session_state.get(_SHOWN, LETTERS_SHOWN)) + LETTERS_SHOWN
-
-
-def _feedback() -> None:
-    good, words = st.session_state.pop(_FEEDBACK, (True, ""))
-    if words and good:
-        st.success(plain(words), icon=":material/task_alt:")
-    elif words:
-        st.error(plain(words), icon=":material/error:")
 
 
 if __name__ == "__main__":

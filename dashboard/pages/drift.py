@@ -9,6 +9,7 @@ from dashboard.around import signal_around
 from dashboard.choosing import chosen_line
 from dashboard.decisions import decided
 from dashboard.drift_map import FURTHER, NEARER, DriftMap, limit_of, looked_at
+from dashboard.feedback import NO_REASON, say, show_said
 from dashboard.frame import show
 from dashboard.incidents import (
     SHAPES,
@@ -242,7 +243,7 @@ def _answers(card: IncidentCard) -> None:
         when = plain(clock(answer.at, viewer_zone(), today=time.time()))
         said = f"{short(answer.by, 40)}: {SAID.get(answer.says, answer.says)}{'. ' if answer.note else ''}{answer.note}"
         st.markdown(f":material/{icons.get(answer.says, 'chat')}: **{when}** {plain(short(said, 400))}")
-    _feedback(card.incident)
+    show_said(_place(card.incident), done="Saved: ", failed="Not saved: ")
     if card.is_open:
         _ask(card.incident)
 
@@ -270,7 +271,7 @@ def _answer(incident: DriftIncident, says: str) -> None:
     """Write what the person says into the ledger; the page says so only if that returned."""
     note = st.session_state.get(_note_key(incident), "")
     if says != ACKNOWLEDGED and not note.strip():
-        _say(incident, False, "give a reason, it goes into the audit trail.")
+        say(_place(incident), False, NO_REASON)
         return
     ledger, at = sources().ledger, time.time()
     try:
@@ -278,22 +279,15 @@ def _answer(incident: DriftIncident, says: str) -> None:
             ledger, person(), line=incident.line, incident_id=incident.incident_id, says=says, note=note, at=at
         )
     except DriftlineError as error:
-        _say(incident, False, str(error))
+        say(_place(incident), False, str(error))
         return
     st.session_state[_note_key(incident)] = ""
-    _say(incident, True, SAID[says])
+    say(_place(incident), True, f"{SAID[says]}.")
 
 
-def _say(incident: DriftIncident, good: bool, words: str) -> None:
-    st.session_state[f"feedback {incident.incident_id}"] = (good, words)
-
-
-def _feedback(incident: DriftIncident) -> None:
-    good, words = st.session_state.pop(f"feedback {incident.incident_id}", (True, ""))
-    if words and good:
-        st.success(f"Saved: {plain(words)}.", icon=":material/task_alt:")
-    elif words:
-        st.error(f"Not saved: {plain(words)}", icon=":material/error:")
+def _place(incident: DriftIncident) -> str:
+    """Where the session keeps what came of an answer."""
+    return f"feedback {incident.incident_id}"
 
 
 def _named(image_id: str, verdict: Verdict | None) -> str:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboard.choosing import chosen_line
 from dashboard.events import CAUSE_IN_WORDS
+from dashboard.feedback import NO_REASON, say, show_said
 from dashboard.frame import show
 from dashboard.operating_point import threshold_controls
 from dashboard.queries import Colour
@@ -35,7 +36,7 @@ def page() -> None:
         line = chosen_line()
     if line is None:
         return
-    _feedback()
+    show_said(_FEEDBACK)
     here = sources()
     versions = shelf(here.registry, here.ledger, line)
     if not versions.cards:
@@ -172,7 +173,7 @@ def _ask(line: str, number: int, promoted: int | None, label: str) -> None:
 def _change(line: str, promoted: int | None, why: str) -> None:
     here, by, at = sources(), person(), time.time()
     if not why.strip():
-        st.session_state[_FEEDBACK] = (False, "Nothing was changed: give a reason, it goes into the audit trail.")
+        _tell(False, f"Nothing was changed: {NO_REASON}")
         return
     try:
         if promoted is None:
@@ -180,21 +181,13 @@ def _change(line: str, promoted: int | None, why: str) -> None:
         else:
             done = promote(here.ledger, by, here.registry, line=line, version=promoted, why=why, at=at)
     except DriftlineError as error:
-        st.session_state[_FEEDBACK] = (False, f"Nothing was changed: {error}")
+        _tell(False, f"Nothing was changed: {error}")
         return
-    st.session_state[_FEEDBACK] = (True, f"Version {done.version} is the champion now; scorers follow within seconds.")
+    _tell(True, f"Version {done.version} is the champion now; scorers follow within seconds.")
 
 
 def _tell(good: bool, words: str) -> None:
-    st.session_state[_FEEDBACK] = (good, words)
-
-
-def _feedback() -> None:
-    good, words = st.session_state.pop(_FEEDBACK, (True, ""))
-    if words and good:
-        st.success(plain(words), icon=":material/task_alt:")
-    elif words:
-        st.error(plain(words), icon=":material/error:")
+    say(_FEEDBACK, good, words)
 
 
 def _revision(card: VersionCard) -> str:
