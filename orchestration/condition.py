@@ -7,11 +7,10 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from streams.causes import REFRESH
 from streams.classifying import COVARIATE
 from streams.ledger import Ledger
 from streams.messages import DriftIncident, RetrainRequest
-
-REFRESH = "refresh"
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
 """What the gates judge by, gathered: the images of a training set that were held out, the line's golden set, what changed the line."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from detectors.errors import ImageError, NotFound
-from detectors.images import Image, decode
+from detectors.images import Image
 from detectors.model import Model
 from detectors.objects import ObjectStore
 from orchestration.condition import Condition, change_began, condition_of
@@ -13,6 +12,7 @@ from orchestration.evidence import Evidence, Golden
 from orchestration.golden import GoldenSet, content_of, freeze, golden_set
 from orchestration.second_look import Clock, look_again
 from orchestration.training_set import TrainingSet
+from orchestration.workbench import readable
 from streams.ledger import Ledger
 from streams.messages import RetrainRequest
 from streams.reviews import DEFECT, NORMAL
@@ -64,18 +64,6 @@ def gather(sources: Sources, request: RetrainRequest, training_set: TrainingSet,
         change=condition.change,
         look=lambda: look_again(ledger, request, sources.clock, since=change_began(ledger, request)),
     )
-
-
-def readable(store: ObjectStore, keys: Iterable[str]) -> tuple[dict[str, Image], dict[str, str]]:
-    """The images under keys, and of those that cannot be read why."""
-    images: dict[str, Image] = {}
-    unread: dict[str, str] = {}
-    for key in keys:
-        try:
-            images[key] = decode(store.get(key))
-        except (ImageError, NotFound) as error:
-            unread[key] = str(error)
-    return images, unread
 
 
 def golden_evidence(

@@ -10,17 +10,18 @@ from dataclasses import dataclass
 import msgspec
 
 from detectors.encoding import encode_name
-from detectors.errors import ArtifactError, Conflict, ImageError, InvalidInput, NotFound
-from detectors.images import Image, decode
+from detectors.errors import ArtifactError, Conflict, InvalidInput, NotFound
+from detectors.images import Image
 from detectors.model import Model
 from detectors.objects import ObjectStore
 from orchestration.known_condition import FEWEST, PICTURES, Comparison, alike, compared, judges_well, manifests, spread
 from orchestration.retrain import Retrain
+from orchestration.workbench import readable
+from streams.classifying import COVARIATE
 from streams.comebacks import last_asked, proven
 from streams.ledger_rows import AWAITING
 from streams.messages import RetrainRequest
-from streams.succession import replace_waiting, serve
-from streams.trials import cure
+from streams.succession import put_before_a_person, replace_waiting, serve
 
 NOT_LOOKED = "not looked for"
 SWITCHED_BACK, CANCELLED = "switched_back", "cancelled"
@@ -71,7 +72,7 @@ def look_back(retrain: Retrain) -> Looked:
 def _no_reason_to_look(retrain: Retrain, champion: int | None) -> str:
     """Why no older version is looked for; empty where one is."""
     request = retrain.request
-    if request.cause != "covariate_drift":
+    if request.cause != COVARIATE:
         return f"the cause of the request is {request.cause}"
     if champion is None or champion != request.parent_version:
         return f"version {request.parent_version} asked, and {champion} serves"
@@ -98,13 +99,9 @@ def _comparisons(retrain: Retrain, images: Sequence[Image]) -> Sequence[Comparis
 
 def _readable(retrain: Retrain, request: RetrainRequest) -> list[Image]:
     """Images of a request's window, so many as are looked at, spread over it; what cannot be read is left out."""
-    images = []
-    for key in spread(request.image_keys, PICTURES):
-        try:
-            images.append(decode(_store(retrain).get(key)))
-        except (ImageError, NotFound):
-            continue
-    return images
+    keys = spread(request.image_keys, PICTURES)
+    images, _ = readable(_store(retrain), keys)
+    return [images[key] for key in keys if key in images]
 
 
 def _champion(retrain: Retrain) -> Model | None:
@@ -124,7 +121,11 @@ def _carry_out(retrain: Retrain, comeback: Comeback, words: dict[str, str]) -> L
         if retrain.config.promotion == "automatic":
             outcome = _serve(retrain, comeback, why, at)
         else:
-            outcome = _offer(retrain, comeback, why, at)
+            outcome = AWAITING
+            put_before_a_person(
+                ledger, retrain.rooms.registry, retrain.request, comeback.version, retrain.config,
+                f"{why}: {comeback.words}", at=at,
+            )  # fmt: skip
     except (Conflict, InvalidInput) as error:
         detail = f"{why}, but somebody was quicker: {error}"
         ledger.end_request(retrain.request.request_id, outcome=CANCELLED, version=None, detail=detail, at=at)
@@ -140,15 +141,6 @@ def _serve(retrain: Retrain, comeback: Comeback, why: str, at: float) -> str:
         expected_sequence=comeback.sequence, outcome=SWITCHED_BACK,
     )  # fmt: skip
     return SWITCHED_BACK
-
-
-def _offer(retrain: Retrain, comeback: Comeback, why: str, at: float) -> str:
-    """The version waits for a person as the line's challenger."""
-    request, version = retrain.request, comeback.version
-    retrain.rooms.registry.set_challenger(request.line, version)
-    detail = f"{why}: {comeback.words}; {cure(request.line, version, retrain.config)}"
-    retrain.rooms.ledger.end_request(request.request_id, outcome=AWAITING, version=version, detail=detail, at=at)
-    return AWAITING
 
 
 def _kept(retrain: Retrain) -> Comeback | None:

@@ -4,19 +4,18 @@ A training set is chosen from the material that a request brings together (`orch
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from detectors.duplicates import identical_images, same_parts
 from detectors.encoding import encode_name
-from detectors.errors import ImageError, InvalidInput, NotFound
+from detectors.errors import InvalidInput
 from detectors.fitting import IDENTICAL
-from detectors.images import Image, decode
 from detectors.model import Extractor
 from detectors.objects import ObjectStore
 from orchestration.material import DEFECT_BY_A_PERSON, Material
-from orchestration.workbench import Workbench
+from orchestration.workbench import Workbench, readable
 from streams.causes import LEAST_IMAGES
 from streams.ledger import LearntFrom
 from streams.messages import RetrainRequest
@@ -52,12 +51,13 @@ def choose_images(request: RetrainRequest, material: Material, bench: Workbench,
     fitted on and judged by, none judges twice. A part that people vouch for is fitted on; one that they called defective is
     left out on every image of it, but on those that they called normal. Raises InvalidInput where too few images are left.
     """
-    keys, images, unreadable = _readable(material.every, bench)
-    left_out = dict(material.left_out) | unreadable
+    images, unread = readable(bench.store, material.every)
+    keys = list(images)
+    left_out = dict(material.left_out) | {key: f"unreadable: {why}" for key, why in unread.items()}
     vouched = frozenset(material.vouched)
     part_of: dict[str, int] = {}
     if keys:
-        patches_BHWD = extractor.extract(images)
+        patches_BHWD = extractor.extract(list(images.values()))
         again_B = identical_images(patches_BHWD)
         left_out |= {key: IDENTICAL for key, twice in zip(keys, again_B, strict=True) if twice and key not in left_out}
         different = [key for key, twice in zip(keys, again_B, strict=True) if not twice]
@@ -107,17 +107,6 @@ def learnt_from(training_set: TrainingSet, left_out: Mapping[str, str]) -> list[
     roles = dict.fromkeys(training_set.fit, "fit") | dict.fromkeys(training_set.held_out, "held_out")
     roles |= dict.fromkeys(reasons, "left_out")
     return [LearntFrom(image_key=key, role=role, why=reasons.get(key, "")) for key, role in roles.items()]
-
-
-def _readable(window: Iterable[str], bench: Workbench) -> tuple[list[str], list[Image], dict[str, str]]:
-    images: dict[str, Image] = {}
-    left_out: dict[str, str] = {}
-    for key in dict.fromkeys(window):
-        try:
-            images[key] = decode(bench.store.get(key))
-        except (ImageError, NotFound) as error:
-            left_out[key] = f"unreadable: {error}"
-    return list(images), list(images.values()), left_out
 
 
 def _held_out(firsts: dict[str, str], vouched: frozenset[str]) -> frozenset[str]:

@@ -1,12 +1,13 @@
 """What training works with: where the pixels are, and extractors that compute the features of an image once."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from detectors.contract import Patches
+from detectors.errors import ImageError, NotFound
 from detectors.extractors import ExtractorCache
 from detectors.images import Image, decode
 from detectors.manifest import FeatureSpec
@@ -63,3 +64,15 @@ class Workbench:
     def extractor(self, config: LineConfig) -> RememberingExtractor:
         """The extractor a line's configuration asks for."""
         return RememberingExtractor(extractor_of(config, self.extractors))
+
+
+def readable(store: ObjectStore, keys: Iterable[str]) -> tuple[dict[str, Image], dict[str, str]]:
+    """The decoded images under keys, each once and in order, and of those that cannot be read why."""
+    images: dict[str, Image] = {}
+    unread: dict[str, str] = {}
+    for key in dict.fromkeys(keys):
+        try:
+            images[key] = decode(store.get(key))
+        except (ImageError, NotFound) as error:
+            unread[key] = str(error)
+    return images, unread

@@ -58,9 +58,9 @@ def introduce(
                 expected_sequence=judged_at,
             )  # fmt: skip
         except Conflict as error:
-            _put_before_a_person(ledger, registry, request, version, config, f"the champion changed ({error})", at=at)
+            put_before_a_person(ledger, registry, request, version, config, f"the champion changed ({error})", at=at)
     elif untried:
-        _put_before_a_person(ledger, registry, request, version, config, "all gates passed", at=at)
+        put_before_a_person(ledger, registry, request, version, config, "all gates passed", at=at)
     else:
         registry.set_challenger(request.line, version)
         detail = f"all gates passed; scores beside version {pointers.champion}"
@@ -68,7 +68,7 @@ def introduce(
     return Introduced(version, _state(ledger, request), registry.pointers(request.line))
 
 
-def _put_before_a_person(
+def put_before_a_person(
     ledger: Ledger,
     registry: Registry,
     request: RetrainRequest,
@@ -78,6 +78,7 @@ def _put_before_a_person(
     *,
     at: float,
 ) -> None:
+    """The version of a request waits for a person as the line's challenger; `why` comes before what the person can do."""
     registry.set_challenger(request.line, version)
     detail = f"{why}; {cure(request.line, version, config)}"
     ledger.end_request(request.request_id, outcome=AWAITING, version=version, detail=detail, at=at)
